@@ -74,18 +74,29 @@ def load_nets(pipeline=None):
     tokenizer, encoder = load_text(home)
     return load_vae(home).to(device), tokenizer, encoder.to(device)
 
-# %% ../nbs/20_train_and_demo.ipynb #ca33678d
+# %% ../nbs/20_train_and_demo.ipynb #00310bd0
 DEMO_PROMPTS = ['a red circle', 'a large yellow heart', 'a small blue star on a white background', 'two green rings', 'three pink crosses on black', 'four orange squares',
                 'a red circle above a blue star', 'a cyan ring left of an orange square', 'a small purple diamond to the right of a large green circle', 'a yellow cross below a pink heart',
                 'a red square and a blue triangle', 'a green star and a purple ring', 'a large striped purple diamond on grey', 'a large dotted orange square on white',
                 'a red heart, a green circle and a blue ring', 'a small yellow star, a small cyan cross, a small pink ring and a small orange diamond on a black background']
 
-def _finish(run, recipe, vae, enc, tok, out):
-    "Pipeline folder and curve from a run"
+def _card(recipe, out, scores=None):
+    "README.md of the pipeline folder"
+    from datetime import date
+    from pixart_nb.pipeline import model_card
+    from pixart_nb.train import read_log
+    last = read_log(out)[-1]; t = recipe.train
+    facts = dict(recipe=recipe.name, source=Path(recipe.data.source).name, objective=t.objective, steps=last['step'], batch=t.batch, samples=last['step']*t.batch, minutes=round(last['seconds']/60, 1),
+                 peak_lr=recipe.optim.lr, seed=t.seed, starts_from=Path(recipe.init).name or 'nothing', date=date.today().isoformat())
+    rows = {k:{c:None if v[c] is None else round(100*v[c],1) for c in ('seen','held_out','chance')} for k,v in scores['tasks'].items()} if scores else None
+    model_card(out/'pipeline', f'A small PixArt for the embedded world of captioned scenes: {recipe.about}. It knows eight shapes and eight colours, and nothing else.', facts, rows)
+
+def _finish(run, recipe, vae, enc, tok, out, half=False):
+    "Pipeline folder with its card, and curve, from a run"
     from pixart_nb.pipeline import PixArtPipeline
     from pixart_nb.train import plot_log
     pipe = PixArtPipeline(run.model.to(vae.device), vae, enc, tok, recipe.train.objective)
-    pipe.save_pretrained(out/'pipeline'); plot_log(out, out/'curve.png')
+    pipe.save_pretrained(out/'pipeline', half=half); _card(recipe, out); plot_log(out, out/'curve.png')
     return pipe
 
 def _score(pipe, prompts, texts, out, steps, cfg):
@@ -96,8 +107,9 @@ def _score(pipe, prompts, texts, out, steps, cfg):
     if not prompts: return
     result = evaluate(pipe, prompts, n=1, steps=steps, cfg=cfg, progress=Phase('drawing and judging', 'pictures'))
     save_scores(result, out/'scores.json'); print(report(result))
+    return result
 
-# %% ../nbs/20_train_and_demo.ipynb #4272db65
+# %% ../nbs/20_train_and_demo.ipynb #b36f093e
 def demo(data:str='',            # a folder with captioned pictures; '' for the embedded world
          out:str='runs/demo',    # where everything goes; an unfinished demo there is continued
          minutes:float=6.,       # training time
@@ -134,12 +146,12 @@ def demo(data:str='',            # a folder with captioned pictures; '' for the 
     pipe = _finish(run, recipe, vae, enc, tok, out)
     if run.interrupted: print(f"\nstopped after {run.step} steps; a pipeline as far as it got is in {out/'pipeline'}. To go on: {again}"); return
     if data: _score(pipe, None, [source[i].caption for i in range(min(16, len(source)))], out, steps, cfg)
-    else: _score(pipe, subset(make_prompts(), prompts), DEMO_PROMPTS, out, steps, cfg)
+    else: _card(recipe, out, _score(pipe, subset(make_prompts(), prompts), DEMO_PROMPTS, out, steps, cfg))
     for f in ('pipeline','grid.png','curve.png','log.jsonl','scores.json','recipe.yaml'):
         if (out/f).exists(): print(f'  {out/f}')
     print(f'\nmore pictures:  pixart sample "a green heart above a yellow ring" --pipeline {out/"pipeline"}')
 
-# %% ../nbs/20_train_and_demo.ipynb #abaf6d9f
+# %% ../nbs/20_train_and_demo.ipynb #fe207e19
 def scenes(out:str, n:int=1000, px:int=64, seed:int=0, split:str='seen', captions:str='mixed'):
     "Write captioned scenes of the embedded world as an image folder"
     from pixart_nb.data import write_world
@@ -151,7 +163,7 @@ def extract_features(source:str, out:str, pipeline:str='', size:int=64, batch:in
     f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
-def train_recipe(recipe:str='nano', out:str='runs/train', init:str='', minutes:float=0., steps:int=0, features:str='', pipeline:str='', resume:bool=False):
+def train_recipe(recipe:str='nano', out:str='runs/train', init:str='', minutes:float=0., steps:int=0, features:str='', pipeline:str='', resume:bool=False, half:bool=False):
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
     from pixart_nb.model import to_diffusers
     from pixart_nb.train import features_for, train
@@ -163,7 +175,7 @@ def train_recipe(recipe:str='nano', out:str='runs/train', init:str='', minutes:f
     vae, tok, enc = load_nets(pipeline or None)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train)
-    _finish(run, r, vae, enc, tok, out)
+    _finish(run, r, vae, enc, tok, out, half)
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')
     print(out/'pipeline')
 

@@ -7,7 +7,7 @@ __all__ = ['WORDS', 'SENTINELS', 'clean_caption', 'word_vocab', 'spiece_bytes', 
            't5_batch', 'pretrain_t5', 'load_text', 'load_t5', 'save_t5', 'encoder_of', 'encode_text', 'noun_states',
            'linear_probe']
 
-# %% ../nbs/04_text.ipynb #67165421
+# %% ../nbs/04_text.ipynb #05d384ef
 import json, math, shutil, string, struct
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from .latents import quiet
 from .scenes import (BACKGROUNDS, COLORS, MAX_OBJECTS, NUMBERS, SHAPES, SIZES, TEXTURES, caption, plural, sample_scenes)
 
 # %% ../nbs/04_text.ipynb #227751c6
@@ -133,18 +134,18 @@ def pretrain_t5(t5, tokenizer, steps:int, batch=128, lr=2e-3, seed=0, log=None):
         if log: log(i, losses[-1])
     return losses
 
-# %% ../nbs/04_text.ipynb #f041952a
+# %% ../nbs/04_text.ipynb #373a3adb
 def load_text(folder # a pipeline folder (or hub id) with `tokenizer` and `text_encoder`
              ):      # -> (tokenizer, `T5EncoderModel` in eval mode)
     "Open tokenizer and encoder of a diffusers PixArt folder"
     from transformers import T5EncoderModel, T5Tokenizer
-    return T5Tokenizer.from_pretrained(folder, subfolder='tokenizer'), T5EncoderModel.from_pretrained(folder, subfolder='text_encoder').eval()
+    with quiet(): return T5Tokenizer.from_pretrained(folder, subfolder='tokenizer'), T5EncoderModel.from_pretrained(folder, subfolder='text_encoder').eval()
 
 def load_t5(folder # a folder as written by `save_t5`
            ):      # -> (tokenizer, `T5ForConditionalGeneration`)
     "Open a pre-trained T5 with its decoder"
     from transformers import T5ForConditionalGeneration, T5Tokenizer
-    return T5Tokenizer.from_pretrained(folder), T5ForConditionalGeneration.from_pretrained(folder).eval()
+    with quiet(): return T5Tokenizer.from_pretrained(folder), T5ForConditionalGeneration.from_pretrained(folder).eval()
 
 def save_t5(folder, t5):
     "Write tokenizer and T5 into one folder"
