@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .recipes import Recipe, get_recipe
 
-# %% ../nbs/20_train_and_demo.ipynb #0789539a
+# %% ../nbs/20_train_and_demo.ipynb #6eb2b8d1
 def clock(s:float # seconds
          )->str:
     "Seconds as `m:ss`"
@@ -26,7 +26,7 @@ class Phase:
     def line(self, done, total):
         "The text for `done` of `total`"
         self.first = done if self.first is None else self.first       # a resumed phase did not do the first part now
-        took = time.time()-self.start; rate = (done-self.first)/took if took>0 else 0
+        took = time.time()-self.start; rate = (done-self.first or done)/took if took>0 else 0
         left = f'{clock((total-done)/rate)} left' if rate>0 and done<total else ''
         return f'{self.name:<22} {done:>7,}/{total:,} {self.unit}  {rate:,.0f}/s  {clock(took)}  {left}'
 
@@ -151,7 +151,7 @@ def demo(data:str='',            # a folder with captioned pictures; '' for the 
         if (out/f).exists(): print(f'  {out/f}')
     print(f'\nmore pictures:  pixart sample "a green heart above a yellow ring" --pipeline {out/"pipeline"}')
 
-# %% ../nbs/20_train_and_demo.ipynb #fe207e19
+# %% ../nbs/20_train_and_demo.ipynb #fe1be9a6
 def scenes(out:str, n:int=1000, px:int=64, seed:int=0, split:str='seen', captions:str='mixed'):
     "Write captioned scenes of the embedded world as an image folder"
     from pixart_nb.data import write_world
@@ -163,7 +163,7 @@ def extract_features(source:str, out:str, pipeline:str='', size:int=64, batch:in
     f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
-def train_recipe(recipe:str='nano', out:str='runs/train', init:str='', minutes:float=0., steps:int=0, features:str='', pipeline:str='', resume:bool=False, half:bool=False):
+def train_recipe(recipe:str, out:str='runs/train', init:str='', minutes:float=0., steps:int=0, features:str='', pipeline:str='', resume:bool=False, half:bool=False):
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
     from pixart_nb.model import to_diffusers
     from pixart_nb.train import features_for, train
@@ -199,12 +199,12 @@ def evaluate_pipeline(pipeline:str='', out:str='scores.json', n:int=4, steps:int
     ps = make_prompts(); result = evaluate(pipe, subset(ps, prompts) if prompts else ps, n=n, steps=steps, cfg=cfg, progress=Phase('drawing and judging', 'pictures'))
     print(report(result)); print(save_scores(result, out))
 
-# %% ../nbs/20_train_and_demo.ipynb #6cf37c2e
+# %% ../nbs/20_train_and_demo.ipynb #30ea8e73
 VERBS = dict(demo=demo, scenes=scenes, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline)
 
 def main(args:list=None # words after `pixart`; None: the command line
         ):
     "The command `pixart`"
     import tyro
-    try: tyro.extras.subcommand_cli_from_dict(VERBS, prog='pixart', args=args, description='PixArt-α from nothing: data, training, pictures')
+    try: tyro.extras.subcommand_cli_from_dict(VERBS, prog='pixart', args=args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
     except (ValueError, FileNotFoundError, FileExistsError) as e: sys.exit(f'pixart: {e}')

@@ -186,7 +186,7 @@ def _join(shards):
     return Shard(torch.cat([s.latent for s in shards]), torch.cat([s.text for s in shards]),
                  torch.cat([s.offset[:-1]+t for s,t in zip(shards,tokens)] + [torch.tensor([tokens[-1]])]), torch.cat([s.caption+c for s,c in zip(shards,caps)]))
 
-# %% ../nbs/05_features.ipynb #a868df33
+# %% ../nbs/05_features.ipynb #4f6fbc09
 @dataclass(repr=False)
 class Features:
     "Latents and text states of a set of captioned pictures, in random access"
@@ -215,7 +215,7 @@ class Features:
               noise=None,     # or the noise itself, `(B,C,h,w)`; 0 for the mean
              )->dict: # `z` `(B,C,h,w)` float32, scaled; `y` `(B,L,d)` float32; `y_mask` `(B,L)`
         "A batch as the model wants it, latents drawn anew"
-        i = torch.as_tensor(indices, dtype=torch.long).reshape(-1)
+        i = torch.as_tensor(indices, dtype=torch.long).reshape(-1).contiguous()
         if len(i)==0 or i.min()<0 or i.max()>=len(self): raise IndexError(f'wanted at least one index in [0,{len(self)}), got {i.tolist()[:8]}')
         latent,y,y_mask = self._gather(i)
         mean,std = latent.float().chunk(2, 1)                                                      # (B,C,h,w) twice

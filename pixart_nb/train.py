@@ -120,7 +120,7 @@ def copy_weights(src:PixArt, dst:PixArt):
     if bad: raise ValueError('these weights are for another model:\n'+'\n'.join(bad[:20]))
     dst.load_state_dict(a)
 
-# %% ../nbs/12_train.ipynb #9a7ea18a
+# %% ../nbs/12_train.ipynb #4dde0814
 def train(recipe:Recipe,
           feats:Features,        # from `extract`
           out,                   # folder for log, recipe, checkpoints
@@ -142,6 +142,9 @@ def train(recipe:Recipe,
     feats = feats.to_memory(acc.device) if acc.device.type!='cpu' else feats
     log, tick, interrupted = Log(out/'log.jsonl', state['step']), time.time()-state['seconds'], False
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
+    def note():
+        line = log.write(state['step'], opt.param_groups[0]['lr'], t.batch, time.time()-tick)
+        if progress: progress(min(1, over()), line)
     save = lambda: save_checkpoint(out/'checkpoints', raw, ema, opt, state | dict(seconds=time.time()-tick), recipe, t.keep)
     try:
         while over()<1:
@@ -153,11 +156,12 @@ def train(recipe:Recipe,
             opt.step(); opt.zero_grad(); ema.update(raw)
             state['step'] += 1; log.add(loss, norm)
             if state['step']%t.log_every==0 and acc.is_main_process:
-                line = log.write(state['step'], lr, t.batch, time.time()-tick)
-                if progress: progress(min(1, over()), line)
+                note()
             if state['step']%t.save_every==0 and acc.is_main_process: save()
+        if log.n and acc.is_main_process: note()                      # the rest since the last line
     except KeyboardInterrupt: interrupted = True
     if acc.is_main_process: save()
+    raw = acc.unwrap_model(net, keep_fp32_wrapper=False)               # accelerate had wrapped its forward in autocast
     return Run(ema.copy_to(raw).eval().cpu(), out, state['step'], interrupted)
 
 # %% ../nbs/12_train.ipynb #113f6700
