@@ -59,7 +59,7 @@ def names_held_out(want:Want  # what a prompt demands
     "Does it name a combination that training never renders? Same rule as `scenes.held_out`"
     at, n = SHAPES.index, len(want.objects)
     color = any('color' in o and at(o['shape'])==list(COLORS).index(o['color']) for o in want.objects)
-    texture = any((o.get('texture'), at(o['shape'])%4) in (('striped',0), ('dotted',2)) for o in want.objects)
+    texture = any((o.get('texture'), at(o['shape'])%4) in (('striped',0), ('dotted',1)) for o in want.objects)
     count = n>1 and len({o['shape'] for o in want.objects})==1 and at(want.objects[0]['shape'])%4==n-1
     return color or texture or count
 

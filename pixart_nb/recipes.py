@@ -24,9 +24,10 @@ class Data:
 @dataclass
 class Optim:
     "How a step is taken"
-    lr:float=1e-3              # peak learning rate
+    name:str='muon'            # 'muon' for the matrices of the blocks and AdamW for the rest, or 'adamw' for everything
+    lr:float=3e-3              # peak learning rate
     warmup:int=100             # steps of linear warm-up
-    decay:str='cosine'         # 'cosine' (to zero), 'linear' (to zero) or 'constant'
+    decay:str='linear'         # 'cosine' (to zero), 'linear' (to zero) or 'constant'
     weight_decay:float=.01
     betas:tuple=(.9,.99)
     clip:float=1.              # largest gradient norm
@@ -65,13 +66,13 @@ MINI = PixArtConfig(sample_size=32, dim=384, depth=8, heads=6, text_dim=128, out
 
 def _xl2(size, batch):
     return Recipe(f'xl2-{size}', f'PixArt-XL/2 at {size} px, the published hyper-parameters', pixart_xl2(size), Data('images', size=size),
-                  Optim(lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', save_every=2000))
+                  Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', save_every=2000))
 
 PRESETS = {
-    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by one class word', NANO, Data('world:120000:1', 'class'), Optim(), Train(minutes=60)),
-    'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(lr=1e-3), Train(minutes=6), init='stage1'),
+    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by one class word', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=45, save_every=1000)),
+    'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(), Train(minutes=6), init='stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
-    'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(lr=5e-4), Train(batch=256, minutes=9)),
+    'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),
     'xl2-256':     lambda: _xl2(256, 176), 'xl2-512': lambda: _xl2(512, 38), 'xl2-1024': lambda: _xl2(1024, 12)}
 
 def get_recipe(name:str, # a preset's name, or a `.yaml` file

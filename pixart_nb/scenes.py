@@ -6,9 +6,9 @@
 __all__ = ['SHAPES', 'COLORS', 'TEXTURES', 'SIZES', 'BACKGROUNDS', 'RELATIONS', 'KINDS', 'SHADE', 'MAX_OBJECTS', 'GRID', 'SDF',
            'TONE', 'NUMBERS', 'PHRASES', 'BACKDROPS', 'SAY', 'K', 'Scenes', 'concat', 'held_out', 'sample_scenes',
            'sd_circle', 'sd_square', 'sd_triangle', 'sd_diamond', 'sd_cross', 'sd_ring', 'sd_heart', 'sd_star',
-           'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'caption',
-           'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look', 'related', 'passes', 'score', 'judge',
-           'near_miss']
+           'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'label',
+           'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look', 'related', 'passes', 'score',
+           'judge', 'near_miss']
 
 # %% ../nbs/01_scenes.ipynb #c61cfd2f
 import math, re
@@ -26,11 +26,11 @@ SHAPES = ('circle', 'square', 'triangle', 'diamond', 'star', 'cross', 'ring', 'h
 COLORS = dict(red=(.90,.10,.12), green=(.10,.62,.20), blue=(.14,.24,.90), yellow=(.98,.88,.10),
               purple=(.60,.10,.62), orange=(1.,.50,.05), pink=(1.,.52,.80), cyan=(.10,.82,.88))
 TEXTURES = ('solid', 'striped', 'dotted')
-SIZES = dict(small=7/64, large=12/64)
+SIZES = dict(small=8/64, large=12/64)
 BACKGROUNDS = dict(black=(.04,)*3, grey=(.42,)*3, silver=(.72,)*3, white=(.98,)*3)
 RELATIONS = ('left of', 'right of', 'above', 'below')
 KINDS = ('one', 'pair', 'group', 'many')
-SHADE, MAX_OBJECTS, GRID = .4, 4, 32
+SHADE, MAX_OBJECTS, GRID = .4, 4, 16
 
 # %% ../nbs/01_scenes.ipynb #99298b3d
 @dataclass
@@ -61,7 +61,7 @@ def held_out(s:Scenes     # B scenes
     "Which scenes contain a combination that training never sees"
     on = np.arange(MAX_OBJECTS)[None] < s.n[:,None]
     color = s.shape==s.color
-    texture = ((s.texture==1) & (s.shape%4==0)) | ((s.texture==2) & (s.shape%4==2))
+    texture = ((s.texture==1) & (s.shape%4==0)) | ((s.texture==2) & (s.shape%4==1))
     count = (s.n>1) & ((s.shape==s.shape[:,:1]) | ~on).all(1) & (s.shape[:,0]%4==s.n-1)
     return ((color|texture) & on).any(1) | count
 
@@ -122,7 +122,7 @@ def sd_circle(u, v):   return torch.hypot(u, v)-.92
 def sd_square(u, v):   return _box(u, v, .78, .78)
 def sd_triangle(u, v): return torch.maximum(v-.8, .866*u.abs()-.5*v-.466)
 def sd_diamond(u, v):  return (u.abs()+v.abs()-1)*.7071
-def sd_cross(u, v):    return torch.minimum(_box(u, v, .95, .32), _box(u, v, .32, .95))
+def sd_cross(u, v):    return torch.minimum(_box(u, v, .95, .36), _box(u, v, .36, .95))
 def sd_ring(u, v):     return (torch.hypot(u, v)-.68).abs()-.24
 def sd_heart(u, v):
     v,u,s = v-.08, u.abs(), .78
@@ -219,6 +219,12 @@ def phrase(s, i, j, say, many=False):
 # %% ../nbs/01_scenes.ipynb #b8b4f6cc
 SAY = dict(dense={'size','texture','color','relation','background'}, short=set())
 
+def label(s, i, rng):
+    "One true word about scene `i`, as data sets have labels: mostly the shape or the colour of one of its objects"
+    j = rng.integers(s.n[i])
+    words = dict(shape=SHAPES[s.shape[i,j]], color=list(COLORS)[s.color[i,j]], texture=TEXTURES[s.texture[i,j]], size=list(SIZES)[s.size[i,j]], background=list(BACKGROUNDS)[s.background[i]])
+    return words[rng.choice(list(words), p=[.4,.3,.1,.1,.1])]
+
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
             kind='dense', # 'dense', 'plain', 'short', 'class', or 'mixed'
@@ -227,7 +233,7 @@ def caption(s:Scenes,     # scenes
     "Describe scene `i`"
     rng = rng or np.random.default_rng(0)
     if kind=='mixed': kind = rng.choice(['dense','plain','short'], p=[.5,.35,.15])
-    if kind=='class': return SHAPES[s.shape[i,0]]
+    if kind=='class': return label(s, i, rng)
     if kind=='plain': say = {'texture'} | {w for w,coin in zip(('size','color','relation','background'), rng.random(4)) if coin<.5}
     elif kind in SAY: say = SAY[kind]
     else: raise ValueError(f"kind: want 'dense', 'plain', 'short', 'class' or 'mixed', got {kind!r}")
@@ -325,15 +331,25 @@ def _color(crop, inside):
     p = crop[inside]; bright = p.sum(1)
     return np.median(p[bright>=np.quantile(bright, .75)], 0)
 def _tone(crop, c): return np.clip(crop@c/(c@c), 0, 1)
-def _stretch(a):
-    "Sample `a (h,w)` on a K×K grid"
-    i,j = (np.minimum(((np.arange(K)+.5)/K*n).astype(int), n-1) for n in a.shape)
-    return a[i][:,j].astype(np.float32)
+def _coverage(img, m, box):
+    "How much of each pixel the part covers, 0 to 1: how far it is on the way from the background to the part's colour"
+    bg, crop, inside = _border(img), img[box], _inside(m); c = _color(crop, inside)
+    full = [np.linalg.norm(c-bg)]+[np.linalg.norm(SHADE*c-bg)]*bool((_tone(crop,c)[inside]<.7).mean()>.1)   # textures have dark pixels
+    return np.clip(np.linalg.norm(crop-bg, axis=-1)/min(full), 0, 1)*m
+def _sample(a, x, y, px):
+    "Values of `a (h,w)` on a K×K grid around `(x,y)`, a little wider than the largest object; 0 outside"
+    g = (np.arange(K)-(K-1)/2)/(K-1)*px*.42
+    return ndimage.map_coordinates(a, np.meshgrid(y+g, x+g, indexing='ij'), order=1, cval=0.).astype(np.float32)
+def _views(img, m, box):
+    "Middle in pixels of the crop, and coverage, tone and inside on the grid around it"
+    a = _coverage(img, m, box); (y,x),px = ((np.indices(a.shape)*a).sum((1,2))/a.sum()), len(img)
+    return (x,y), _sample(a,x,y,px), _sample(_tone(img[box], _color(img[box], _inside(m))),x,y,px), _sample(ndimage.binary_erosion(a>.9).astype(float),x,y,px)
+
 
 # %% ../nbs/01_scenes.ipynb #e6414de6
 @lru_cache
 def _templates(px):
-    "For every shape, size and texture readable at `px`: indices, box in pixels, outline, tone, inside"
+    "For every shape, size and texture readable at `px`: indices, coverage, tone, inside"
     rows = []
     for k,z,t,ph,(c,bg) in product(range(len(SHAPES)), range(2), range(3), range(4), ((2,1),(3,0))):
         if px<128 and z==0 and t: continue
@@ -341,24 +357,23 @@ def _templates(px):
         s = Scenes(np.array([1]), fill(k), fill(c), fill(t), fill(z), fill(.5+ph%2/2/px), fill(.5+ph//2/2/px), np.array([bg]))
         img = render(s, px)[0].permute(1,2,0).numpy()
         (m,box), = _parts(img)
-        rows.append((k, z, t, *m.shape, _stretch(m), _stretch(_tone(img[box], np.array([*COLORS.values()])[c])), _stretch(_inside(m))))
+        rows.append((k, z, t, *_views(img, m, box)[1:]))
     return [np.array(c) for c in zip(*rows)]
 
 def _see(img, m, box):
     "Name one part"
-    px, crop, inside = len(img), img[box], _inside(m)
-    k,z,t,h,w,outlines,tones,insides = _templates(px)
+    k,z,t,covers,tones,insides = _templates(px := len(img))
+    _,a,tone,inside = _views(img, m, box)
     at = dict(x=(box[1].start+box[1].stop)/2/px, y=(box[0].start+box[0].stop)/2/px, w=m.shape[1]/px, h=m.shape[0]/px)
-    c = _color(crop, inside); d = np.linalg.norm(np.array([*COLORS.values()])-c, axis=1)
+    d = np.linalg.norm(np.array([*COLORS.values()])-_color(img[box], _inside(m)), axis=1)
     color = list(COLORS)[d.argmin()] if d.min()<.25 else None
-    a = _stretch(m); both = outlines.reshape(len(k),-1)@a.ravel()
-    iou = both/(outlines.sum((1,2))+a.sum()-both)
-    iou = np.where((np.abs(np.log(m.shape[0]/h))<.2) & (np.abs(np.log(m.shape[1]/w))<.2), iou, 0)  # about its size, not stretched
+    iou = np.minimum(covers, a).sum((1,2))/np.maximum(covers, a).sum((1,2))
     best = iou.argmax()
     if iou[best]<.75 or iou[best]-iou[k!=k[best]].max()<.02: return Seen(None, color, None, None, **at)
-    same = (k==k[best]) & (z==z[best]); both = insides[same]*_stretch(inside)
-    off = (np.abs(tones[same]-_stretch(_tone(crop,c)))*both).sum((1,2))/both.sum((1,2)).clip(1)
+    same = (k==k[best]) & (z==z[best]); both = insides[same]*inside
+    off = (np.abs(tones[same]-tone)*both).sum((1,2))/both.sum((1,2)).clip(1)
     return Seen(SHAPES[k[best]], color, TEXTURES[t[same][off.argmin()]] if off.min()<.2 else None, list(SIZES)[z[best]], **at)
+
 
 # %% ../nbs/01_scenes.ipynb #2f8a6e43
 def look(images:Tensor    # `(B,3,H,W)` in [0,1], square
@@ -403,7 +418,7 @@ def judge(s:Scenes, texts:list, px:int=64, step:int=250)->np.ndarray:
 # %% ../nbs/01_scenes.ipynb #fb2d218a
 def _spot(s, i, rng):
     "A free grid place for one more small object in scene `i`, or None"
-    g = np.stack(np.meshgrid(*[np.arange(5,28)/GRID]*2), -1).reshape(-1,2)
+    lo = math.ceil((SIZES['small']+2/64)*GRID); g = np.stack(np.meshgrid(*[np.arange(lo,GRID-lo+1)/GRID]*2), -1).reshape(-1,2)
     r = np.array([*SIZES.values()])[s.size[i,:s.n[i]]]+SIZES['small']+3/64
     free = (np.hypot(g[:,None,0]-s.x[i,:s.n[i]], g[:,None,1]-s.y[i,:s.n[i]])>=r).all(1)
     return g[rng.choice(np.flatnonzero(free))] if free.any() else None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'SENTINELS', 'clean_caption', 'word_vocab', 'spiece_bytes', 'save_tokenizer', 'make_t5', 'corpus', 'corrupt',
-           't5_batch', 'pretrain_t5', 'load_text', 'load_t5', 'save_t5', 'encoder_of', 'encode_text', 'noun_states',
-           'linear_probe']
+           'second_as_gap', 't5_batch', 't5_batches', 'Neighbours', 'pretrain_t5', 'load_text', 'load_t5', 'save_t5',
+           'encoder_of', 'encode_text', 'noun_states', 'linear_probe']
 
 # %% ../nbs/04_text.ipynb #05d384ef
 import json, math, shutil, string, struct
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from .latents import quiet
+from .latents import make_optimizers, quiet, set_lr
 from .scenes import (BACKGROUNDS, COLORS, MAX_OBJECTS, NUMBERS, SHAPES, SIZES, TEXTURES, caption, plural, sample_scenes)
 
 # %% ../nbs/04_text.ipynb #227751c6
@@ -88,13 +88,13 @@ def make_t5(vocab_size,      # of the tokenizer; mask tokens are added
 
 # %% ../nbs/04_text.ipynb #9e905853
 def corpus(n:int,    # how many texts
-           seed=0, pairs=.6, # share of texts that are two captions of one scene
+           seed=0, pairs=.8, # share of texts that are two captions of one scene
           )->list:
     "Captions to pre-train on"
     s, rng = sample_scenes(n, seed=seed), np.random.default_rng(seed)
-    two = rng.random(n)<pairs
-    say = lambda i: caption(s, i, rng.choice(['dense','plain']) if two[i] else 'mixed', rng)
-    return [f'{say(i)}. {say(i)}.' if two[i] else say(i) for i in range(n)]
+    two, kinds = rng.random(n)<pairs, rng.choice(['dense','plain'], (n,2), p=[.75,.25])
+    say = lambda i,kind: caption(s, i, kind, rng)
+    return [f'{say(i,a)}. {say(i,b)}.' if t else say(i,'mixed') for i,(t,(a,b)) in enumerate(zip(two, kinds))]
 
 def corrupt(ids:list,    # token ids without the final `</s>`
             first:int,   # id of the first sentinel
@@ -115,22 +115,52 @@ def corrupt(ids:list,    # token ids without the final `</s>`
 # %% ../nbs/04_text.ipynb #881c8007
 def _pad(rows, fill): return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=fill)
 
-def t5_batch(texts, tokenizer, rng):
-    "Corrupted captions as (input ids, mask, labels)"
-    xs,ys = zip(*(corrupt(ids[:-1], len(tokenizer), rng) for ids in tokenizer(texts).input_ids))
+def second_as_gap(ids, first, stop):
+    "The text up to the first `stop` as input, all that follows as one gap; None if nothing follows"
+    if stop not in ids[:-2]: return None
+    i = ids.index(stop)+1
+    return ids[:i]+[first,1], [first]+ids[i:-1]+[1]
+
+def t5_batch(rows, first, stop, rng):
+    "Token ids of captions, with gaps of all rates and lengths, as (input ids, mask, labels)"
+    xs,ys = zip(*((rng.random()<.7 and second_as_gap(ids, first, stop)) or corrupt(ids[:-1], first, rng, rng.uniform(.03,.35), rng.uniform(1,3)) for ids in rows))
     x = _pad(xs, 0)
     return x, x!=0, _pad(ys, -100)
 
-def pretrain_t5(t5, tokenizer, steps:int, batch=128, lr=2e-3, seed=0, log=None):
-    "Train `t5` to fill gaps in captions; returns the losses, calls `log(step, loss)`"
-    opt, rng, losses = torch.optim.AdamW(t5.parameters(), lr, weight_decay=.01, fused=True), np.random.default_rng(seed), []
-    for i in range(steps):
-        if i%100==0: texts = corpus(100*batch, seed=seed*100_003+i)
-        for g in opt.param_groups: g['lr'] = lr*min(1, (i+1)/200)*(.5+.5*math.cos(math.pi*i/steps))
-        x,mask,y = t5_batch(texts[i%100*batch:][:batch], tokenizer, rng)
-        with torch.autocast(t5.device.type, torch.bfloat16): loss = t5(input_ids=x, attention_mask=mask, labels=y).loss
-        loss.backward(); torch.nn.utils.clip_grad_norm_(t5.parameters(), 1.)
-        opt.step(); opt.zero_grad(); losses.append(loss.item())
+def t5_batches(tokenizer, batch, rng, n=100):
+    "Endless batches of captions, of similar lengths within a batch"
+    while True:
+        rows = sorted(tokenizer(corpus(n*batch, seed=int(rng.integers(2**31)))).input_ids, key=len)
+        for i in rng.permutation(n): yield t5_batch(rows[i*batch:(i+1)*batch], len(tokenizer), tokenizer.convert_tokens_to_ids('.'), rng)
+
+# %% ../nbs/04_text.ipynb #a3d9e4fb
+class Neighbours(torch.nn.Module):
+    "Linear heads that name the tokens up to `reach` places before and after each state"
+    def __init__(self, d:int, vocab:int, reach=6):
+        super().__init__()
+        self.vocab, self.offsets = vocab, [o for o in range(-reach, reach+1) if o]
+        self.heads = torch.nn.Linear(d, len(self.offsets)*vocab)
+    def targets(self, ids): # `(B,L)` → `(B,L,offsets)`, -100 where there is no word
+        r, L = self.offsets[-1], ids.shape[1]; p = F.pad(ids, (r,r))
+        t = torch.stack([p[:,r+o:r+o+L] for o in self.offsets], 2)
+        return torch.where((t>2) & (t<self.vocab) & (ids[...,None]>1), t, -100)
+    def forward(self, states, ids): # final states `(B,L,d)`, token ids `(B,L)` → mean cross-entropy
+        return F.cross_entropy(self.heads(states).unflatten(-1, (-1,self.vocab)).flatten(0,2).float(), self.targets(ids).flatten(), ignore_index=-100)
+
+# %% ../nbs/04_text.ipynb #c5fb061d
+def pretrain_t5(t5, tokenizer, steps:int, batch=128, lr=1e-3, seed=0, log=None):
+    "Train `t5` to fill gaps and to know neighbours; returns the losses (gaps, neighbours), calls `log(step, both)`"
+    torch.manual_seed(seed); rng, losses = np.random.default_rng(seed), []
+    near = Neighbours(t5.config.d_model, len(tokenizer))
+    opts = make_optimizers(t5, lr, hidden=lambda k,p: '.block.' in k and 'bias' not in k) + make_optimizers(near, lr, 'adamw')
+    for i,(x,mask,y) in zip(range(steps), t5_batches(tokenizer, batch, rng)):
+        set_lr(opts, lr*min(1, (i+1)/100)*(1-i/steps))
+        with torch.autocast('cpu', torch.bfloat16):
+            states, shown = t5.encoder(input_ids=x, attention_mask=mask), mask & (torch.rand(x.shape)<.2+.8*torch.rand(len(x),1))
+            gaps, beside = t5(encoder_outputs=states, attention_mask=shown, labels=y).loss, near(states.last_hidden_state, x)
+        (gaps+beside).backward(); torch.nn.utils.clip_grad_norm_(t5.parameters(), 1.)
+        for o in opts: o.step(); o.zero_grad()
+        losses.append((gaps.item(), beside.item()))
         if log: log(i, losses[-1])
     return losses
 

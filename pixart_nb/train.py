@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from .data import World, open_images, open_world
+from .data import open_world
 from .diffusion import training_loss
-from .features import Features, batch_indices, extract, open_features
-from .model import PixArt, build, check_keys, from_diffusers, load_pixart, to_diffusers
-from .recipes import Recipe, from_yaml, lr_at, to_yaml
+from .features import Features, batch_indices, extract
+from .latents import make_optimizers, set_lr
+from .model import PixArt, load_pixart
+from .recipes import Recipe, lr_at, to_yaml
 
 # %% ../nbs/12_train.ipynb #6b00f538
 class EMA:
@@ -73,12 +74,12 @@ def _weights(folder, name, tensors=None):
     path = str(Path(folder)/f'{name}.safetensors')
     return load_file(path) if tensors is None else save_file({k:v.detach().cpu().contiguous() for k,v in tensors.items()}, path)
 
-def save_checkpoint(folder, model, ema, opt, state:dict, recipe:Recipe, keep=2)->Path:
+def save_checkpoint(folder, model, ema, opts, state:dict, recipe:Recipe, keep=2)->Path:
     "Write `folder/step-NNNNNNN` at once or not at all; keep the last few"
     final = Path(folder)/f"step-{state['step']:07}"; part = final.with_name(final.name+'.part')
     shutil.rmtree(part, ignore_errors=True); part.mkdir(parents=True)
     _weights(part, 'model', model.state_dict()); _weights(part, 'ema', ema.shadow)
-    torch.save(opt.state_dict(), part/'optimizer.pt')
+    torch.save([opt.state_dict() for opt in opts], part/'optimizer.pt')
     (part/'recipe.yaml').write_text(to_yaml(recipe)); (part/'state.json').write_text(json.dumps(state | dict(ema_n=ema.n)))
     shutil.rmtree(final, ignore_errors=True); os.replace(part, final)
     for old in list_checkpoints(folder)[:-keep]: shutil.rmtree(old)
@@ -88,11 +89,11 @@ def list_checkpoints(folder)->list:
     "Complete checkpoints, oldest first"
     return sorted(p for p in Path(folder).glob('step-*') if p.suffix!='.part' and (p/'state.json').exists())
 
-def load_checkpoint(path, model, ema, opt)->dict:
+def load_checkpoint(path, model, ema, opts)->dict:
     "Restore everything; returns the state"
     model.load_state_dict(_weights(path, 'model'))
     saved = _weights(path, 'ema'); ema.shadow = {k:saved[k].to(v.device) for k,v in ema.shadow.items()}   # in the model's order, not the file's
-    opt.load_state_dict(torch.load(Path(path)/'optimizer.pt', weights_only=True, map_location='cpu'))
+    for opt,saved in zip(opts, torch.load(Path(path)/'optimizer.pt', weights_only=True, map_location='cpu'), strict=True): opt.load_state_dict(saved)
     state = json.loads((Path(path)/'state.json').read_text()); ema.n = state['ema_n']
     return state
 
@@ -133,27 +134,27 @@ def train(recipe:Recipe,
     o, t, out = recipe.optim, recipe.train, Path(out)
     acc = Accelerator(mixed_precision=t.precision)
     raw = model or start_model(recipe)
-    opt = torch.optim.AdamW(raw.parameters(), o.lr, betas=o.betas, weight_decay=o.weight_decay, fused=True)
-    net, opt = acc.prepare(raw.train(), opt)
+    net, *opts = acc.prepare(raw.train(), *make_optimizers(raw.to(acc.device), o.lr, o.name, lambda k,p: k.startswith('blocks.'), o.betas, o.weight_decay))
     ema, state = EMA(raw, o.ema), dict(step=0, seconds=0.)
     last = list_checkpoints(out/'checkpoints')
-    if resume and last: state = load_checkpoint(last[-1], raw, ema, opt)
+    if resume and last: state = load_checkpoint(last[-1], raw, ema, opts)
     out.mkdir(parents=True, exist_ok=True); (out/'recipe.yaml').write_text(to_yaml(recipe))
     feats = feats.to_memory(acc.device) if acc.device.type!='cpu' else feats
     log, tick, interrupted = Log(out/'log.jsonl', state['step']), time.time()-state['seconds'], False
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
     def note():
-        line = log.write(state['step'], opt.param_groups[0]['lr'], t.batch, time.time()-tick)
+        line = log.write(state['step'], opts[0].param_groups[0]['lr'], t.batch, time.time()-tick)
         if progress: progress(min(1, over()), line)
-    save = lambda: save_checkpoint(out/'checkpoints', raw, ema, opt, state | dict(seconds=time.time()-tick), recipe, t.keep)
+    save = lambda: save_checkpoint(out/'checkpoints', raw, ema, opts, state | dict(seconds=time.time()-tick), recipe, t.keep)
     try:
         while over()<1:
             lr = lr_at(o, state['step'], over())
-            for g in opt.param_groups: g['lr'] = lr
+            set_lr(opts, lr)
             b = make_batch(feats, t, state['step'], acc.process_index, acc.num_processes)
             loss = training_loss(net, b['z'], b['y'], b['y_mask'], t.objective, b['t'], b['eps'])['loss']
             acc.backward(loss); norm = acc.clip_grad_norm_(raw.parameters(), o.clip)
-            opt.step(); opt.zero_grad(); ema.update(raw)
+            for opt in opts: opt.step(); opt.zero_grad()
+            ema.update(raw)
             state['step'] += 1; log.add(loss, norm)
             if state['step']%t.log_every==0 and acc.is_main_process:
                 note()
