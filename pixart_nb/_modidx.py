@@ -427,4 +427,5 @@ d = { 'settings': { 'branch': 'main',
                                  'pixart_nb.train.save_checkpoint': ('train.html#save_checkpoint', 'pixart_nb/train.py'),
                                  'pixart_nb.train.start_model': ('train.html#start_model', 'pixart_nb/train.py'),
                                  'pixart_nb.train.step_generator': ('train.html#step_generator', 'pixart_nb/train.py'),
+                                 'pixart_nb.train.text_activity': ('train.html#text_activity', 'pixart_nb/train.py'),
                                  'pixart_nb.train.train': ('train.html#train', 'pixart_nb/train.py')}}}

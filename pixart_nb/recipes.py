@@ -40,6 +40,7 @@ class Train:
     steps:int=0                # optimiser steps; 0: as many as fit into `minutes`
     minutes:float=6.           # time budget, used if `steps` is 0
     objective:str='flow'       # 'eps' (PixArt's: noise and its variance) or 'flow' (velocity)
+    shift:float=1.             # above 1: more of the noisy times, where the text decides
     drop_text:float=.1         # share of captions replaced by the null caption, for guidance
     precision:str='bf16'       # 'bf16' (autocast over float32 weights) or 'no'
     seed:int=0

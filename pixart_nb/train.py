@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EMA', 'step_generator', 'make_batch', 'drop_captions', 'save_checkpoint', 'list_checkpoints', 'load_checkpoint',
-           'Run', 'start_model', 'copy_weights', 'train', 'Log', 'read_log', 'plot_log', 'features_for']
+           'Run', 'start_model', 'copy_weights', 'train', 'Log', 'read_log', 'plot_log', 'text_activity',
+           'features_for']
 
 # %% ../nbs/12_train.ipynb #1136ec77
 import json, math, os, shutil, time
@@ -54,6 +55,7 @@ def make_batch(feats:Features, t, step:int, rank=0, world=1)->dict:
     idx = batch_indices(len(feats), t.batch, t.seed, step)
     post = torch.randn(t.batch, *feats.latent_shape, generator=g); eps = torch.randn(t.batch, *feats.latent_shape, generator=g)
     u, drop = torch.rand(t.batch, generator=g), torch.rand(t.batch, generator=g)<t.drop_text
+    u = t.shift*u/(1+(t.shift-1)*u)
     b = feats.batch(idx[rows], noise=post[rows])
     dev = b['z'].device
     b['y'], b['y_mask'] = drop_captions(b['y'], b['y_mask'], *feats.null, drop[rows].to(dev))
@@ -134,7 +136,7 @@ def train(recipe:Recipe,
     o, t, out = recipe.optim, recipe.train, Path(out)
     acc = Accelerator(mixed_precision=t.precision)
     raw = model or start_model(recipe)
-    net, *opts = acc.prepare(raw.train(), *make_optimizers(raw.to(acc.device), o.lr, o.name, lambda k,p: k.startswith('blocks.'), o.betas, o.weight_decay))
+    net, *opts = acc.prepare(raw.train(), *make_optimizers(raw.to(acc.device), o.lr, o.name, lambda k,p: 'table' not in k and not k.startswith(('x_embedder','final_layer')), o.betas, o.weight_decay))
     ema, state = EMA(raw, o.ema), dict(step=0, seconds=0.)
     last = list_checkpoints(out/'checkpoints')
     if resume and last: state = load_checkpoint(last[-1], raw, ema, opts)
@@ -197,6 +199,12 @@ def plot_log(folder, path=None, smooth=5):
     fig.tight_layout()
     if path: fig.savefig(path, dpi=110); plt.close(fig)
     return fig
+
+# %% ../nbs/12_train.ipynb #e71d283f
+@torch.no_grad()
+def text_activity(model:PixArt, y:Tensor, y_mask:Tensor)->float: # states `(B,L,d)`, mask `(B,L)` → 0 (deaf) to 1
+    "Share of the caption embedder's hidden units that are not switched off, over real tokens"
+    return (model.y_embedder.y_proj.fc1(y[y_mask])>-1.).float().mean().item()
 
 # %% ../nbs/12_train.ipynb #8e10af96
 def features_for(recipe:Recipe, folder, vae, tokenizer, encoder, progress=None, autocast=True)->Features:
