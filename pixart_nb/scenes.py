@@ -330,12 +330,12 @@ def _inside(m):
 def _color(crop, inside):
     p = crop[inside]; bright = p.sum(1)
     return np.median(p[bright>=np.quantile(bright, .75)], 0)
-def _tone(crop, c): return np.clip(crop@c/(c@c), 0, 1)
+def _tone(crop, c): return np.clip(crop@c/max(c@c, 1e-6), 0, 1)
 def _coverage(img, m, box):
     "How much of each pixel the part covers, 0 to 1: how far it is on the way from the background to the part's colour"
     bg, crop, inside = _border(img), img[box], _inside(m); c = _color(crop, inside)
     full = [np.linalg.norm(c-bg)]+[np.linalg.norm(SHADE*c-bg)]*bool((_tone(crop,c)[inside]<.7).mean()>.1)   # textures have dark pixels
-    return np.clip(np.linalg.norm(crop-bg, axis=-1)/min(full), 0, 1)*m
+    return np.clip(np.linalg.norm(crop-bg, axis=-1)/max(min(full), .05), 0, 1)*m
 def _sample(a, x, y, px):
     "Values of `a (h,w)` on a K×K grid around `(x,y)`, a little wider than the largest object; 0 outside"
     g = (np.arange(K)-(K-1)/2)/(K-1)*px*.42
