@@ -79,7 +79,7 @@ def vae_pictures(n, seed, px=64, device='cpu'):
     x = render(s, px, device).gather(1, torch.as_tensor(swap, device=device)[:,:,None,None].expand(-1,-1,px,px))
     return 2*x[torch.as_tensor(rng.permutation(n))]-1
 
-def vae_loss(vae, x, kl=2e-6):
+def vae_loss(vae, x, kl=5e-6):
     "`|e|+½e²` plus `kl` × KL per 256 latent numbers; `x (B,3,H,W)` in [-1,1]"
     d = vae.encode(x).latent_dist
     e = vae.decode(d.sample()).sample.float()-x

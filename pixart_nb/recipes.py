@@ -40,7 +40,8 @@ class Train:
     steps:int=0                # optimiser steps; 0: as many as fit into `minutes`
     minutes:float=6.           # time budget, used if `steps` is 0
     objective:str='flow'       # 'eps' (PixArt's: noise and its variance) or 'flow' (velocity)
-    shift:float=1.             # above 1: more of the noisy times, where the text decides
+    times:str='logit-normal'   # how flow times are drawn: 'logit-normal' (more of the middle) or 'uniform'
+    posterior:float=0.         # share of the VAE's own noise in the latents: 0 learns their means, 1 draws them anew each time
     drop_text:float=.1         # share of captions replaced by the null caption, for guidance
     precision:str='bf16'       # 'bf16' (autocast over float32 weights) or 'no'
     seed:int=0
@@ -67,7 +68,7 @@ MINI = PixArtConfig(sample_size=32, dim=384, depth=8, heads=6, text_dim=128, out
 
 def _xl2(size, batch):
     return Recipe(f'xl2-{size}', f'PixArt-XL/2 at {size} px, the published hyper-parameters', pixart_xl2(size), Data('images', size=size),
-                  Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', save_every=2000))
+                  Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', posterior=1., save_every=2000))
 
 PRESETS = {
     'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by one word', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=45, save_every=1000)),

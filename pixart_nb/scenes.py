@@ -26,11 +26,11 @@ SHAPES = ('circle', 'square', 'triangle', 'diamond', 'star', 'cross', 'ring', 'h
 COLORS = dict(red=(.90,.10,.12), green=(.10,.62,.20), blue=(.14,.24,.90), yellow=(.98,.88,.10),
               purple=(.60,.10,.62), orange=(1.,.50,.05), pink=(1.,.52,.80), cyan=(.10,.82,.88))
 TEXTURES = ('solid', 'striped', 'dotted')
-SIZES = dict(small=8/64, large=12/64)
+SIZES = dict(small=10/64, large=14/64)
 BACKGROUNDS = dict(black=(.04,)*3, grey=(.42,)*3, silver=(.72,)*3, white=(.98,)*3)
 RELATIONS = ('left of', 'right of', 'above', 'below')
 KINDS = ('one', 'pair', 'group', 'many')
-SHADE, MAX_OBJECTS, GRID = .4, 4, 16
+SHADE, MAX_OBJECTS, GRID = .4, 4, 8
 
 # %% ../nbs/01_scenes.ipynb #99298b3d
 @dataclass

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from .data import open_world
-from .diffusion import training_loss
+from .diffusion import sample_u, training_loss
 from .features import Features, batch_indices, extract
 from .latents import make_optimizers, set_lr
 from .model import PixArt, load_pixart
@@ -54,9 +54,8 @@ def make_batch(feats:Features, t, step:int, rank=0, world=1)->dict:
     g = step_generator(t.seed, step); rows = slice(rank, None, world)
     idx = batch_indices(len(feats), t.batch, t.seed, step)
     post = torch.randn(t.batch, *feats.latent_shape, generator=g); eps = torch.randn(t.batch, *feats.latent_shape, generator=g)
-    u, drop = torch.rand(t.batch, generator=g), torch.rand(t.batch, generator=g)<t.drop_text
-    u = t.shift*u/(1+(t.shift-1)*u)
-    b = feats.batch(idx[rows], noise=post[rows])
+    u = sample_u(t.batch, t.times if t.objective=='flow' else 'uniform', g); drop = torch.rand(t.batch, generator=g)<t.drop_text
+    b = feats.batch(idx[rows], noise=t.posterior*post[rows])
     dev = b['z'].device
     b['y'], b['y_mask'] = drop_captions(b['y'], b['y_mask'], *feats.null, drop[rows].to(dev))
     b['t'] = (1000*u[rows] if t.objective=='flow' else (1000*u[rows]).long()).to(dev)
