@@ -174,7 +174,7 @@ def flow_loss(out:Tensor, x0:Tensor, eps:Tensor)->Tensor:
 
 # %% ../nbs/08_diffusion.ipynb #e5007d0c
 def sample_u(n:int,                 # how many
-             how:str='uniform',     # 'uniform', or 'logit-normal': more of the middle
+             how:str='uniform',     # 'uniform', 'logit-normal': more of the middle, or 'mixed': one in four uniform, the others logit-normal
              generator:torch.Generator|None=None,
              device:str='cpu',
             )->Tensor:              # times in [0,1], `(n,)` float32
@@ -182,7 +182,8 @@ def sample_u(n:int,                 # how many
     dev = generator.device if generator else device
     if how=='uniform': return torch.rand(n, generator=generator, device=dev).to(device)
     if how=='logit-normal': return torch.randn(n, generator=generator, device=dev).sigmoid().to(device)
-    raise ValueError(f"flow times: want 'uniform' or 'logit-normal', got {how!r}")
+    if how=='mixed': return torch.where(torch.rand(n, generator=generator, device=dev)<.25, torch.rand(n, generator=generator, device=dev), torch.randn(n, generator=generator, device=dev).sigmoid()).to(device)
+    raise ValueError(f"flow times: want 'uniform', 'logit-normal' or 'mixed', got {how!r}")
 
 # %% ../nbs/08_diffusion.ipynb #b88f5bbd
 OBJECTIVES = 'eps','flow'

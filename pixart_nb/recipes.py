@@ -40,7 +40,7 @@ class Train:
     steps:int=0                # optimiser steps; 0: as many as fit into `minutes`
     minutes:float=6.           # time budget, used if `steps` is 0
     objective:str='flow'       # 'eps' (PixArt's: noise and its variance) or 'flow' (velocity)
-    times:str='logit-normal'   # how flow times are drawn: 'logit-normal' (more of the middle) or 'uniform'
+    times:str='mixed'          # how flow times are drawn: 'uniform', 'logit-normal' (more of the middle), 'mixed' (a quarter uniform)
     posterior:float=0.         # share of the VAE's own noise in the latents: 0 learns their means, 1 draws them anew each time
     drop_text:float=.1         # share of captions replaced by the null caption, for guidance
     precision:str='bf16'       # 'bf16' (autocast over float32 weights) or 'no'
