@@ -117,11 +117,11 @@ def set_lr(opts, lr):
     for g in (g for o in opts for g in o.param_groups): g['lr'] = lr
 
 # %% ../nbs/03_latents.ipynb #3bc860c8
-def train_vae(vae, minutes:float, batch=16, lr=3e-3, seed=1000, px=64, log=None):
-    "Train for `minutes` on scenes rendered on the fly; calls `log(step, share of time, loss)`"
+def train_vae(vae, minutes:float=60., steps:int=0, batch=16, lr=3e-3, seed=1000, px=64, log=None):
+    "Train for `steps`, or if 0 for `minutes`, on scenes rendered on the fly; calls `log(step, share done, loss)`"
     opts = make_optimizers(vae, lr, hidden=lambda k,p: not any(s in k for s in ('conv_in','conv_out','quant_conv')), betas=(.9,.99))
     start, i = time.time(), 0
-    done = lambda: (time.time()-start)/60/minutes
+    done = lambda: i/steps if steps else (time.time()-start)/60/minutes
     while done()<1:
         for b in vae_pictures(64*batch, seed+i, px, vae.device).split(batch):
             if (at := done())>=1: break

@@ -71,7 +71,7 @@ def _xl2(size, batch):
                   Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', posterior=1., save_every=2000))
 
 PRESETS = {
-    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by one word', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=45, save_every=1000)),
+    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=90, save_every=1000)),
     'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(), Train(minutes=6), init='stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
     'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),

@@ -220,10 +220,11 @@ def phrase(s, i, j, say, many=False):
 SAY = dict(dense={'size','texture','color','relation','background'}, short=set())
 
 def label(s, i, rng):
-    "One true word about scene `i`, as data sets have labels: mostly the shape or the colour of one of its objects"
-    j = rng.integers(s.n[i])
-    words = dict(shape=SHAPES[s.shape[i,j]], color=list(COLORS)[s.color[i,j]], texture=TEXTURES[s.texture[i,j]], size=list(SIZES)[s.size[i,j]], background=list(BACKGROUNDS)[s.background[i]])
-    return words[rng.choice(list(words), p=[.4,.3,.1,.1,.1])]
+    "One true word about each object of scene `i`, as data sets have labels: the shapes, or the colours, …, or one word for the background"
+    what = rng.choice(['shape','color','texture','size','background'], p=[.45,.3,.1,.1,.05])
+    if what=='background': return list(BACKGROUNDS)[s.background[i]]
+    names = dict(shape=SHAPES, color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
+    return ' '.join(names[k] for k in rng.permutation(getattr(s, what)[i,:s.n[i]]))
 
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
