@@ -278,7 +278,8 @@ def stored_positions(pe:Tensor, # `pos_embed` of an original checkpoint, `(1,N,D
                      p:int,     # patch size
                     )->dict:    # sample_size, pos_scale
     "Size of the training latent, and the position scale that reproduces a stored table"
-    n = math.isqrt(pe.shape[1])
+    n = math.isqrt(pe.shape[1]) if pe.ndim==3 else 0
+    if n<1 or n*n!=pe.shape[1]: raise ValueError(f'want positions of a square grid, (1,N,D), got {tuple(pe.shape)}')
     for s in (max(n*p//64, 1), 1, 2, .5, 4):
         if torch.allclose(pos_embed_2d(pe.shape[2], n, n, n, s), pe[0].float(), atol=1e-2): return dict(sample_size=n*p, pos_scale=s)
     warnings.warn(f'stored positions fit no known scale; taking {max(n*p//64, 1)}')
