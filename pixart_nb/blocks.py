@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLICIT_MAX', 'patchify', 'PatchEmbed', 'unpatchify', 'sincos_1d', 'pos_embed_2d', 'pos_table', 'timestep_embedding',
-           'TimestepEmbedder', 'SizeEmbedder', 'layer_norm', 'modulate', 't_block', 'attend', 'split_heads',
-           'check_heads', 'SelfAttention', 'key_mask', 'CrossAttention', 'Mlp', 'CaptionEmbedder', 'PixArtBlock',
-           'FinalLayer']
+           'TimestepEmbedder', 'SizeEmbedder', 'layer_norm', 'modulate', 't_block', 'attend', 'compress',
+           'average_conv', 'split_heads', 'check_heads', 'SelfAttention', 'key_mask', 'CrossAttention', 'Mlp',
+           'CaptionEmbedder', 'toss', 'drop_path', 'PixArtBlock', 'FinalLayer']
 
 # %% ../nbs/06_blocks.ipynb #09d80de5
 import math
@@ -135,6 +135,27 @@ def attend(q:Tensor,         # queries, `(B,heads,N,d)`
     if mask is not None: a = a.masked_fill(~mask, -math.inf) if mask.dtype==torch.bool else a + mask
     return a.softmax(-1, dtype=torch.promote_types(a.dtype, torch.float32)).to(v.dtype) @ v # in bf16 it is slower and coarser
 
+# %% ../nbs/06_blocks.ipynb #5a6e10c2
+def compress(x:Tensor,          # keys or values of image tokens, `(B,h*w,D)`
+             h:int,             # rows of tokens
+             w:int,             # columns of tokens
+             conv:nn.Conv2d,    # one filter per channel, kernel = stride = s; s must divide h and w
+             norm:nn.LayerNorm, # over the channels
+            )->Tensor:          # `(B,h*w/s²,D)`
+    "Join each s×s square of tokens into one (PixArt-Σ, key-value token compression)"
+    s = conv.stride[0]
+    if h%s or w%s: raise ValueError(f'want rows and columns of tokens divisible by {s} to compress keys and values, got {h}x{w}')
+    x = conv(x.mT.unflatten(-1, (h,w)))   # (B,D,h/s,w/s)
+    return norm(x.flatten(2).mT)          # (B,h*w/s²,D)
+
+def average_conv(dim:int, # channels, each on its own
+                 s:int,   # side of a square
+                )->nn.Conv2d:
+    "Depth-wise convolution that starts as the mean of each square"
+    conv = nn.Conv2d(dim, dim, s, stride=s, groups=dim)
+    nn.init.constant_(conv.weight, s**-2); nn.init.zeros_(conv.bias)
+    return conv
+
 # %% ../nbs/06_blocks.ipynb #485c8ada
 def split_heads(x:Tensor,  # projected tokens, `(B,N,n*D)`: n of q, k, v side by side
                 n:int,     # how many are fused
@@ -152,13 +173,25 @@ class SelfAttention(nn.Module):
                  dim:int,         # width D
                  heads:int,       # must divide D
                  fp32:bool=False, # compute the attention itself in float32, whatever the dtype around it
+                 kv_scale:int=1,  # side of the squares whose keys and values are joined; 1: none
+                 qk_norm:bool=False, # LayerNorm on queries and keys
                 ):
         super().__init__()
         check_heads(dim, heads)
-        self.heads,self.fp32 = heads,fp32
+        self.heads,self.fp32,self.kv_scale,self.qk_norm = heads,fp32,kv_scale,qk_norm
         self.qkv,self.proj = nn.Linear(dim, 3*dim),nn.Linear(dim, dim)
-    def forward(self, x): # `(B,N,D)` → `(B,N,D)`
-        q,k,v = split_heads(self.qkv(x), 3, self.heads)
+        if kv_scale>1: self.sr,self.norm = average_conv(dim, kv_scale),nn.LayerNorm(dim)
+        if qk_norm: self.q_norm,self.k_norm = nn.LayerNorm(dim),nn.LayerNorm(dim)
+    def project(self, x, hw): # `(B,N,D)` → q `(B,heads,N,d)`, k and v `(B,heads,N/s²,d)`
+        if self.kv_scale==1 and not self.qk_norm: return split_heads(self.qkv(x), 3, self.heads)
+        q,k,v = self.qkv(x).chunk(3, -1); dt = q.dtype                    # (B,N,D)
+        if self.qk_norm: q,k = self.q_norm(q),self.k_norm(k)
+        if self.kv_scale>1:
+            if hw is None: raise ValueError('want `hw`, rows and columns of tokens, to compress keys and values; got None')
+            k,v = (compress(u.to(dt), *hw, self.sr, self.norm) for u in (k,v)) # (B,N/s²,D)
+        return [split_heads(u.to(dt), 1, self.heads)[0] for u in (q,k,v)]
+    def forward(self, x, hw=None): # `(B,N,D)`, rows and columns of tokens (used to compress) → `(B,N,D)`
+        q,k,v = self.project(x, hw)
         if self.fp32:
             with torch.autocast(x.device.type, enabled=False): o = attend(q.float(), k.float(), v.float()).to(q.dtype)
         else: o = attend(q, k, v)
@@ -201,11 +234,36 @@ class Mlp(nn.Module):
 # %% ../nbs/06_blocks.ipynb #399c8672
 class CaptionEmbedder(nn.Module):
     "T5 states to the width of the model"
-    def __init__(self, text_dim, # width of the text encoder
-                 dim):           # D
+    def __init__(self,
+                 text_dim:int,      # width of the text encoder
+                 dim:int,           # width D
+                 null_tokens:int=0, # length of a stored null caption; 0: none
+                ):
         super().__init__()
-        self.y_proj = Mlp(text_dim, dim, dim)
-    def forward(self, y): return self.y_proj(y) # `(B,L,text_dim)` → `(B,L,D)`
+        self.y_proj,self.null_tokens = Mlp(text_dim, dim, dim),null_tokens
+        if null_tokens: self.register_buffer('y_embedding', torch.randn(null_tokens, text_dim)/text_dim**.5)
+    def forward(self, y, drop=None): # `(B,L,text_dim)`, `(B,)` True = no caption → `(B,L,D)`
+        if drop is not None:
+            if y.shape[1]>self.null_tokens: raise ValueError(f'want captions no longer than the stored null caption, {self.null_tokens} tokens, got {y.shape[1]}')
+            y = torch.where(drop[:,None,None], self.y_embedding[:y.shape[1]], y)
+        return self.y_proj(y)
+
+# %% ../nbs/06_blocks.ipynb #5a6e10c9
+def toss(p,              # chance of True, number or tensor
+         shape:tuple,
+         device,         # of the result
+         generator=None, # `torch.Generator`, on any device; None: the global one of `device`
+        )->Tensor:       # bool
+    "True with chance `p`"
+    return torch.rand(shape, device=device if generator is None else generator.device, generator=generator).to(device) < p
+
+def drop_path(rates:Tensor,   # chance to skip, per block, `(depth,)`, below 1
+              B:int,          # samples
+              generator=None, # `torch.Generator`
+             )->Tensor:       # `(depth,2,B,1,1)`: a factor for each block's two gates, 0 or 1/(1-p)
+    "Which branches run, drawn for all blocks at once (stochastic depth)"
+    keep = 1 - rates.view(-1,1,1,1,1)
+    return toss(keep, (len(rates),2,B,1,1), rates.device, generator) / keep
 
 # %% ../nbs/06_blocks.ipynb #73d6bcdd
 class PixArtBlock(nn.Module):
@@ -215,9 +273,11 @@ class PixArtBlock(nn.Module):
                  heads:int,          # attention heads
                  mlp_ratio:float=4., # hidden width of the MLP / D
                  fp32:bool=False,    # self-attention in float32
+                 kv_scale:int=1,     # joins keys and values of self-attention
+                 qk_norm:bool=False, # norms queries and keys of self-attention
                 ):
         super().__init__()
-        self.attn,self.cross_attn = SelfAttention(dim, heads, fp32),CrossAttention(dim, heads)
+        self.attn,self.cross_attn = SelfAttention(dim, heads, fp32, kv_scale, qk_norm),CrossAttention(dim, heads)
         self.mlp = Mlp(dim, int(dim*mlp_ratio), dim)
         self.scale_shift_table = nn.Parameter(torch.randn(6,dim)/dim**.5)
     def forward(self,
@@ -225,9 +285,12 @@ class PixArtBlock(nn.Module):
                 t6:Tensor,        # six shared vectors of the time, `(B,6,D)`
                 kv:tuple,         # text keys and values from `cross_attn.kv`
                 mask:Tensor=None, # from `key_mask`
+                hw:tuple=None,    # rows and columns of tokens; needed if `kv_scale>1`
+                drop:Tensor=None, # `(2,B,1,1)`, from `drop_path`; None: nothing is skipped
                )->Tensor:         # `(B,N,D)`
         shift1,scale1,gate1,shift2,scale2,gate2 = (self.scale_shift_table + t6).chunk(6, 1)          # each (B,1,D)
-        x = torch.addcmul(x, gate1, self.attn(modulate(layer_norm(x), shift1, scale1)))
+        if drop is not None: gate1,gate2 = gate1*drop[0],gate2*drop[1]
+        x = torch.addcmul(x, gate1, self.attn(modulate(layer_norm(x), shift1, scale1), hw))
         x = x + self.cross_attn(x, kv, mask)
         return torch.addcmul(x, gate2, self.mlp(modulate(layer_norm(x), shift2, scale2)))
 
