@@ -224,7 +224,7 @@ def invert_ddim(denoise:Callable,    # as for `sample_ddim`
                )->Tensor:            # noise at level 0 of the grid, as `x0`
     "From a picture to the noise that DDIM turns into it (Song et al. 2021, §4.3; fixed-point rounds: Pan et al. 2023)"
     if grid is None: grid = get_grid('ddim', steps, objective)
-    check_steps(rounds)
+    if rounds<1: raise ValueError(f"rounds: want 1 or more, got {rounds}")
     dtype,xt = x0.dtype,_start(x0, objective)
     for i in reversed(range(len(grid))):
         a,s,a1,s1 = grid.ends(i); guess = xt
@@ -468,11 +468,11 @@ def cfg_model(model,                   # `model(xt, t, y, y_mask, **cond)` → `
     if cfg==1 or interval: one = _bind(model, y, y_mask, 1, cond)
     def denoise(xt, t):
         C = None if keep_v else xt.shape[1]
-        on = cfg!=1 if interval is None else (t>=interval[0]) & (t<=interval[1])
+        if interval: on = (t>=interval[0]) & (t<=interval[1])
         if cfg==1 or interval and not on.any(): return one(xt, t)[:,:C]
         out = two(xt, t)[:,:C]
         u,c = out.to(torch.promote_types(out.dtype, torch.float32)).chunk(2)
-        w = cfg if interval is None else torch.where(on, cfg, 1.).to(u).reshape(-1, *[1]*(u.ndim-1))
+        w = torch.where(on, cfg, 1.).to(u).reshape(-1, *[1]*(u.ndim-1)) if interval else cfg
         n = xt.shape[1] if channels is None else channels
         return torch.cat([u[:,:n] + w*(c[:,:n]-u[:,:n]), c[:,n:]], 1)
     return denoise
