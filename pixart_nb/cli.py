@@ -89,7 +89,7 @@ def _card(recipe, out, scores=None):
     facts = dict(recipe=recipe.name, source=Path(recipe.data.source).name, objective=t.objective, steps=last['step'], batch=t.batch, samples=last['step']*t.batch, minutes=round(last['seconds']/60, 1),
                  peak_lr=recipe.optim.lr, seed=t.seed, starts_from=Path(recipe.init).name or 'nothing', date=date.today().isoformat())
     rows = {k:{c:None if v[c] is None else round(100*v[c],1) for c in ('seen','held_out','chance')} for k,v in scores['tasks'].items()} if scores else None
-    model_card(out/'pipeline', f'A small PixArt for the embedded world of captioned scenes: {recipe.about}. It knows eight shapes and eight colours, and nothing else.', facts, rows)
+    model_card(out/'pipeline', f'A small PixArt for the embedded world of captioned scenes ({recipe.about}). It knows eight shapes and eight colours, and nothing else.', facts, rows)
 
 def _finish(run, recipe, vae, enc, tok, out, half=False):
     "Pipeline folder with its card, and curve, from a run"
