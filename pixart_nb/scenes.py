@@ -220,11 +220,12 @@ def phrase(s, i, j, say, many=False):
 SAY = dict(dense={'size','texture','color','relation','background'}, short=set())
 
 def label(s, i, rng):
-    "One true word about each object of scene `i`, as data sets have labels: the shapes, or the colours, …, or one word for the background"
-    what = rng.choice(['shape','color','texture','size','background'], p=[.45,.3,.1,.1,.05])
+    "Labels for scene `i`: the class of each object (colour and shape), or one word about each, or one for the background"
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.5,.15,.1,.1,.1,.05])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
-    names = dict(shape=SHAPES, color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
-    return ' '.join(names[k] for k in rng.permutation(getattr(s, what)[i,:s.n[i]]))
+    names = dict(shape=SHAPES, color=list(COLORS), texture=TEXTURES, size=list(SIZES))
+    words = lambda j: ' '.join(names[w][getattr(s, w)[i,j]] for w in (('color','shape') if what=='class' else (what,)))
+    return ' '.join(words(j) for j in rng.permutation(s.n[i]))
 
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
