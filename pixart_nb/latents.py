@@ -43,11 +43,13 @@ def quiet():
     finally:
         for o in loud: o.enable_progress_bar()
 
-def load_vae(folder): # a pipeline folder, a VAE folder, or a hub id
+def load_vae(folder,     # a pipeline folder, a VAE folder, or a hub id
+             dtype=None, # of the weights; None: float32
+            ):
     "Open a diffusers autoencoder"
     from diffusers import AutoencoderKL
     sub = None if (Path(folder)/'config.json').exists() else 'vae'
-    with quiet(): return AutoencoderKL.from_pretrained(folder, subfolder=sub).eval()
+    with quiet(): return AutoencoderKL.from_pretrained(folder, subfolder=sub, torch_dtype=dtype).eval()
 
 # %% ../nbs/03_latents.ipynb #a031ac75
 def check_images(vae, x):

@@ -4,22 +4,25 @@
 
 # %% auto #0
 __all__ = ['CARD', 'find_folder', 'read_objective', 'start_noise', 'spread_seeds', 'Pictures', 'to_pil', 'check_size',
-           'check_parts', 'tokenizer_files', 'diffusers_flags', 'PixArtPipeline', 'count_stored', 'markdown_table',
+           'read_size', 'check_parts', 'tokenizer_files', 'diffusers_flags', 'to_pixels', 'own_size', 'one_each', 'Job',
+           'PixArtPipeline', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'count_stored', 'markdown_table',
            'model_card']
 
 # %% ../nbs/10_pipeline.ipynb #bc63737a
-import io, json, math, warnings
+import gc, io, json, math, re, warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 import torch
 from PIL import Image
 from torch import nn, Tensor
+from .data import cover_crop, nearest_bucket, to_rgb
 from .diffusion import check_objective
-from .latents import quiet, decode_latents, load_vae
-from .model import PixArt, load_pixart, to_diffusers
-from .samplers import cfg_model, check_steps, get_sampler, noise_like, scheduler_config, to_scheduler
-from .text import encode_text, load_text
+from .latents import quiet, decode_latents, encode_images, load_vae
+from .model import PixArt, config_from_diffusers, load_pixart, to_diffusers
+from .samplers import cfg_model, check_sampler, check_steps, get_grid, get_sampler, noise_like, noise_to, pad_text, scheduler_config, to_scheduler
+from .text import encode_text, load_text, load_tokenizer
 
 # %% ../nbs/10_pipeline.ipynb #3a89c7b1
 def find_folder(where:str|Path # a folder, or a hub id
@@ -95,20 +98,32 @@ def to_pil(images:Tensor # `(B,3,H,W)` in [0,1]
     return Pictures(Image.fromarray(o) for o in (images*255).round().byte().permute(0,2,3,1).cpu().numpy())
 
 # %% ../nbs/10_pipeline.ipynb #d91078e2
-def check_size(size:int|tuple, # side, or (height, width), in pixels
-               unit:int,       # pixels per token, one side
-              )->tuple:        # (height, width)
+def check_size(size:int|tuple|str, # side, (height, width), or a proportion 'height:width'
+               unit:int,           # pixels per token, one side
+               base:int=1024,      # side of the square the model was trained on, for proportions
+              )->tuple:            # (height, width) in pixels
     "Raise unless whole patches fill the picture"
+    if isinstance(size, str) and (m := re.fullmatch(r'(\d*\.?\d+):(\d*\.?\d+)', size)) and min(map(float, m.groups()))>0:
+        return nearest_bucket(float(m[1])/float(m[2]), base, unit)
     hw = tuple(size) if isinstance(size, (tuple,list)) else (size,size)
     if len(hw)!=2 or any(not isinstance(s, Integral) or s<unit or s%unit for s in hw):
-        raise ValueError(f"size: want pixels, one number or (height, width), multiples of {unit}, got {size!r}")
+        raise ValueError(f"size: want pixels, one number or (height, width), multiples of {unit}, or a proportion 'height:width', got {size!r}")
     return hw
 
+def read_size(prompt:str # may hold `--ar 3:4` (or `--aspect_ratio`) or `--hw 512:768`, height first
+             )->tuple:   # the text without it, a size for `check_size` or None
+    "PixArt's way to ask for a size within a prompt"
+    m = re.search(r'--(ar|aspect_ratio|hw)[ =]+(\S*)', prompt)
+    if not m: return prompt,None
+    form = r'\d+:\d+' if m[1]=='hw' else r'[\d.]+:[\d.]+'
+    if not re.fullmatch(form, m[2]): raise ValueError(f"--{m[1]}: want height:width, got {m[2]!r}")
+    return ' '.join((prompt[:m.start()]+prompt[m.end():]).split()), tuple(map(int, m[2].split(':'))) if m[1]=='hw' else m[2]
+
 # %% ../nbs/10_pipeline.ipynb #b9082c4f
-def check_parts(model, vae, text_encoder):
+def check_parts(model, vae, text_encoder=None):
     "Raise unless the parts fit each other"
     if not isinstance(model, PixArt): raise ValueError(f"model: want a PixArt (unwrapped, adapters merged), got {type(model).__name__}")
-    if text_encoder.config.d_model!=model.cfg.text_dim:
+    if text_encoder is not None and text_encoder.config.d_model!=model.cfg.text_dim:
         raise ValueError(f"text encoder: want width {model.cfg.text_dim}, the transformer's text_dim, got {text_encoder.config.d_model}")
     if vae.config.latent_channels!=model.cfg.in_channels:
         raise ValueError(f"vae: want {model.cfg.in_channels} latent channels, the transformer's in_channels, got {vae.config.latent_channels}")
@@ -130,83 +145,166 @@ def diffusers_flags(cfg,        # `PixArtConfig`
     if cfg.micro and cfg.sample_size!=128: warnings.warn(f"diffusers passes micro-conditions only if sample_size is 128, this model has {cfg.sample_size}: it will not run there")
     return {} if cfg.sample_size in (32,64,128) and factor==8 else dict(use_resolution_binning=False)
 
+# %% ../nbs/10_pipeline.ipynb #e0b7c487
+def to_pixels(im,       # file, PIL image, or tensor `(3 or 1,H,W)` or `(H,W)` in [0,1]
+              hw:tuple, # wanted height and width
+             )->Tensor: # `(3,h,w)` float32
+    "A picture, or a mask, as the pipeline wants it"
+    if torch.is_tensor(im):
+        x = im.float() if im.ndim==3 else im.float()[None]
+        if x.ndim!=3 or x.shape[0] not in (1,3) or tuple(x.shape[1:])!=tuple(hw): raise ValueError(f"image: want a tensor (3,{hw[0]},{hw[1]}), got {tuple(im.shape)}")
+        if not (x.isfinite().all() and x.min()>=0 and x.max()<=1): raise ValueError(f"image: want numbers from 0 to 1, got {x.min():.3g} to {x.max():.3g}")
+        return x.expand(3,-1,-1)
+    return torch.frombuffer(bytearray(cover_crop(to_rgb(im), hw).tobytes()), dtype=torch.uint8).reshape(*hw,3).permute(2,0,1).float()/255
+
+def own_size(im)->tuple: # file, PIL image or tensor
+    "Height and width of a picture"
+    if torch.is_tensor(im): return tuple(im.shape[-2:])
+    im = to_rgb(im); return im.height,im.width
+
+def one_each(what, count:int, name:str)->list: # one for all or a list
+    "As many as there are prompts"
+    out = list(what) if isinstance(what, list) or torch.is_tensor(what) and what.ndim==4 else [what]*count
+    if len(out)!=count: raise ValueError(f"{name}: want one, or one per prompt ({count}), got {len(out)}")
+    return out
+
 # %% ../nbs/10_pipeline.ipynb #a0c20f64
+@dataclass
+class Job:
+    "One picture to paint"
+    row:int         # of its prompt
+    seed:int
+    hw:tuple        # height and width in pixels
+    z0:Tensor=None  # latent of the picture to start from, `(C,h,w)`
+    new:Tensor=None # which latent pixels are painted, `(1,h,w)` bool
+
 class PixArtPipeline:
     "Tokenizer, text encoder, PixArt and VAE behind one call (PixArt-α §2)"
     def __init__(self,
                  model:PixArt,        # the transformer
                  vae,                 # `diffusers.AutoencoderKL`
-                 text_encoder,        # `transformers.T5EncoderModel`
+                 text_encoder,        # `transformers.T5EncoderModel`; None: only text states are taken
                  tokenizer,           # `transformers.T5Tokenizer`
                  objective:str='eps', # what the transformer predicts, 'eps' or 'flow'
+                 max_tokens:int=120,  # of a prompt; the rest is cut, with a warning (PixArt-Σ: 300)
                 ):
         check_objective(objective); check_parts(model, vae, text_encoder)
-        self.model,self.vae,self.text_encoder = model.eval(),vae.eval(),text_encoder.eval()
-        self.tokenizer,self.objective = tokenizer,objective
+        self.model,self.vae,self.text_encoder = model.eval(),vae.eval(),text_encoder and text_encoder.eval()
+        self.tokenizer,self.objective,self.max_tokens = tokenizer,objective,max_tokens
+        self.config,self.factor = model.cfg,2**(len(vae.config.block_out_channels)-1) # pixels per latent pixel, as diffusers counts
 
     @property
     def device(self): return self.model.x_embedder.proj.weight.device
-    @property
-    def factor(self)->int:
-        "Pixels per latent pixel, counted as diffusers counts"
-        return 2**(len(self.vae.config.block_out_channels)-1)
 
     def to(self, *args): # a device, a dtype, or both
         "Move all networks"
-        for o in (self.model, self.vae, self.text_encoder): nn.Module.to(o, *args) # past the libraries' own `to`, which warns about nothing
+        for o in (self.model, self.vae, self.text_encoder):
+            if o is not None: nn.Module.to(o, *args)   # past the libraries' own `to`, which warns about nothing
         return self
 
-    def encode(self, texts:list)->tuple: # states `(B,L,d)`, mask `(B,L)`
+    def encode(self, texts:list, batch:int=64)->tuple: # states `(B,L,d)`, mask `(B,L)`
         "Text states; equal texts are encoded once"
-        unique = list(dict.fromkeys(texts))
-        y,mask = encode_text(unique, self.tokenizer, self.text_encoder)
-        rows = [unique.index(t) for t in texts]
+        if self.text_encoder is None: raise ValueError("want text states `(y, mask)`, because this pipeline has no text encoder (or cfg=1, if it is the null caption that is missing), got texts")
+        unique = list(dict.fromkeys(texts)); rows = [unique.index(t) for t in texts]
+        parts = [encode_text(unique[i:i+batch], self.tokenizer, self.text_encoder, self.max_tokens) for i in range(0, len(unique), batch)]
+        L = max(m.shape[1] for _,m in parts); y,mask = (torch.cat(o) for o in zip(*(pad_text(*p, L) for p in parts)))
         return y[rows].to(self.device), mask[rows].to(self.device)
+
+    def states(self, what, count:int, name:str)->tuple: # texts, or states and mask → states `(B,L,d)`, mask `(B,L)`
+        "Text states, made or as given"
+        if not isinstance(what, tuple): return self.encode(what)
+        y,mask = what; want = (1 if name=='negative' and len(y)==1 else count, y.shape[1], self.config.text_dim)
+        if tuple(y.shape)!=want or mask.shape!=y.shape[:2]: raise ValueError(f"{name}: want text states {want} and their mask {want[:2]}, got {tuple(y.shape)} and {tuple(mask.shape)}")
+        return (y.expand(count, -1, -1).to(self.device), mask.expand(count, -1).bool().to(self.device))
 
     def micro(self, hw:tuple, B:int)->dict:
         "Size and aspect ratio for the model, if it wants them"
-        if not self.model.cfg.micro: return {}
+        if not self.config.micro: return {}
         return dict(size=torch.tensor([hw]*B, device=self.device), ratio=torch.full((B,), hw[0]/hw[1], device=self.device))
 
     @torch.inference_mode()
-    def paint(self, texts:list, negatives:list, seeds:list, hw:tuple, steps:int, cfg:float, sampler:str, callback)->Tensor:
-        "One batch, already checked: the whole way from text to `(B,3,H,W)` in [0,1]"
-        y,y_mask = self.encode(texts)
-        y_null,null_mask = self.encode(negatives) if cfg!=1 else (None,None)
-        z = start_noise(seeds, (self.model.cfg.in_channels, hw[0]//self.factor, hw[1]//self.factor)).to(self.device)  # (B,4,h,w)
-        denoise = cfg_model(self.model, y, y_mask, y_null, null_mask, cfg, **self.micro(hw, len(z)))
-        z = get_sampler(sampler)(denoise, z, steps, self.objective, callback=callback)
+    def to_latent(self, x:Tensor)->Tensor: # `(3,H,W)` in [0,1] → `(C,h,w)`, on the CPU
+        "Most likely latent of one picture"
+        return (encode_images(self.vae, x[None])[0]*self.vae.config.scaling_factor)[0].float().cpu()
+
+    @torch.inference_mode()
+    def denoise(self, jobs:list, text:tuple, null:tuple, steps:int, cfg:float, sampler:str, strength:float, interval, callback)->Tensor:
+        "One batch of one size, already checked: `(B,C,h,w)` latents"
+        B,dev = len(jobs),self.device
+        generators = [torch.Generator().manual_seed(j.seed) for j in jobs]
+        eps = noise_like(torch.empty(B, self.config.in_channels, *(s//self.factor for s in jobs[0].hw)), generators).to(dev)  # (B,C,h,w)
+        rows = [j.row for j in jobs]
+        L = lambda o: int(o[1][rows].any(0).nonzero().max())+1 if o[1][rows].any() else 1     # no more padding than this batch needs
+        (y,y_mask),(n,n_mask) = ((o[0][rows,:L(o)],o[1][rows,:L(o)]) if o else (None,None) for o in (text, null))
+        ask = cfg_model(self.model, y, y_mask, n, n_mask, cfg, interval, keep_v=sampler=='iddpm', **self.micro(jobs[0].hw, B))
+        grid,z,begin,after = get_grid(sampler, steps, self.objective),eps,0,None
+        if jobs[0].z0 is not None:
+            z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(strength*len(grid)))
+            z = noise_to(z0, eps, grid, begin)
+            if jobs[0].new is not None:
+                new = torch.stack([j.new for j in jobs]).to(dev)
+                after = lambda x,i: torch.where(new, x, noise_to(z0, eps, grid, i+1))
+        z = get_sampler(sampler)(ask, z, steps, self.objective, generator=generators, grid=grid, begin=begin, after=after, callback=callback)
         bad = (~z.isfinite()).sum().item()
         if bad: raise ValueError(f"latents: want finite numbers, got {bad} of {z.numel()} that are not; is this model trained, and in a dtype it can bear?")
+        return z
+
+    def decode(self, z:Tensor)->Tensor: # `(B,C,h,w)` → `(B,3,H,W)` in [0,1], on the CPU
+        "Latents to pictures"
         return decode_latents(self.vae, z).cpu()
 
     def __call__(self,
-                 prompts:str|list,     # one text, or several
+                 prompts:str|list|tuple, # one text, or several, `--ar 3:4` and `--hw 512:768` in them are obeyed; or text states `(y, mask)`
                  steps:int=20,         # calls of the model
                  cfg:float=4.5,        # guidance; 1: none, at half the cost
                  sampler:str='dpm++',  # a key of `SAMPLERS`
                  seed:int|list=0,      # copy k of every prompt gets `seed+k`; or a list, one per picture
-                 negative:str|list='', # what to steer away from, one text or one per prompt; '': the null caption
+                 negative:str|list|tuple='', # what to steer away from, one text or one per prompt, or text states; '': the null caption
                  n:int=1,              # pictures per prompt
-                 size:int|tuple|None=None, # side or (height, width) in pixels; None: as trained
+                 size:int|tuple|str|None=None, # side or (height, width) in pixels, or 'height:width'; None: as trained, in the proportions of `image`
                  batch:int=64,         # pictures at once
-                 output:str='pil',     # 'pil', or 'pt': `(N,3,H,W)` float32 in [0,1] on the CPU
+                 output:str='pil',     # 'pil', or 'pt': `(N,3,H,W)` float32 in [0,1] on the CPU (a list if sizes differ)
                  callback:Callable|None=None, # `callback(i, xt, x0_hat)` after each step of each batch
+                 image=None,           # picture to start from: file, PIL image or tensor; or a list, one per prompt
+                 mask=None,            # white (1): to be painted anew, black (0): kept; needs `image`
+                 strength:float|None=None, # share of the way that is walked again, above 0 to 1; None: 0.6, with a mask 1
+                 interval:tuple|None=None, # guide only at times lo ≤ t ≤ hi
                 ):                     # `Pictures`, or a tensor: n of the first prompt, n of the second, …
         "Paint what the prompts say"
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        negatives = [negative]*len(prompts) if isinstance(negative, str) else list(negative)
-        if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"prompts: want a text or a list of texts, got {prompts!r}")
-        if len(negatives)!=len(prompts): raise ValueError(f"negative: want one text, or one per prompt ({len(prompts)}), got {len(negatives)}")
+        if isinstance(prompts, tuple): texts,sizes = prompts,[None]*len(prompts[0])
+        else:
+            prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+            if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"prompts: want a text or a list of texts, got {prompts!r}")
+            texts,sizes = map(list, zip(*map(read_size, prompts)))
+        P = len(sizes); seeds = spread_seeds(seed, P, n)
+        if isinstance(negative, (str,list)): negative = one_each(negative, P, 'negative')
         if n<1 or batch<1: raise ValueError(f"n and batch: want 1 or more, got {n} and {batch}")
         if not cfg>=0: raise ValueError(f"cfg: want 0 or more, got {cfg}")
         if output not in ('pil','pt'): raise ValueError(f"output: want 'pil' or 'pt', got {output!r}")
-        check_steps(steps); get_sampler(sampler)
-        hw = check_size(self.model.cfg.sample_size*self.factor if size is None else size, self.factor*self.model.cfg.patch_size)
-        texts,negatives = ([t for t in o for _ in range(n)] for o in (prompts, negatives))
-        jobs = list(zip(texts, negatives, spread_seeds(seed, len(prompts), n)))
-        parts = [self.paint(*map(list, zip(*jobs[i:i+batch])), hw, steps, cfg, sampler, callback) for i in range(0, len(jobs), batch)]
-        return torch.cat(parts) if output=='pt' else to_pil(torch.cat(parts))
+        if mask is not None and image is None: raise ValueError("mask: want an image to go with it, got none")
+        strength = (.6 if mask is None else 1.) if strength is None else strength
+        if not 0<strength<=1: raise ValueError(f"strength: want above 0 to 1, got {strength}")
+        check_steps(steps); check_sampler(sampler, self.objective)
+        base,unit = self.config.sample_size*self.factor,self.factor*self.config.patch_size
+        images,masks = one_each(image, P, 'image'),one_each(mask, P, 'mask')
+        fit = lambda im: own_size(im) if torch.is_tensor(im) else '{}:{}'.format(*own_size(im))
+        hws = [check_size(next((s for s in (own, size, im is not None and fit(im) or None) if s is not None), base), unit, base) for own,im in zip(sizes, images)]
+        pixels = [None if im is None else to_pixels(im, hw) for im,hw in zip(images, hws)]
+        fresh = [None if m is None else to_pixels(m, hw)[:1]>.5 for m,hw in zip(masks, hws)]                                  # (1,H,W)
+        z0 = [None if x is None else self.to_latent(x) for x in pixels]
+        grow = lambda m: nn.functional.max_pool2d(m.float(), self.factor)>0                                                # a latent pixel with any new pixel in it is new
+        jobs = [Job(i//n, s, hws[i//n], z0[i//n], None if fresh[i//n] is None else grow(fresh[i//n])) for i,s in enumerate(seeds)]
+        text,null = self.states(texts, P, 'prompts'),self.states(negative, P, 'negative') if cfg!=1 else None
+        groups = [(hw, [i for i,j in enumerate(jobs) if j.hw==hw]) for hw in dict.fromkeys(hws)]
+        groups = [g[i:i+batch] for _,g in groups for i in range(0, len(g), batch)]                                        # batches of one size
+        latents = [self.denoise([jobs[i] for i in g], text, null, steps, cfg, sampler, strength, interval, callback).cpu() for g in groups]
+        out = [None]*len(jobs)
+        for g,z in zip(groups, latents):
+            for i,x in zip(g, self.decode(z.to(self.device))):
+                r = jobs[i].row
+                out[i] = x if fresh[r] is None else torch.where(fresh[r], x, pixels[r])                                   # what is kept is kept to the pixel
+        if output=='pt': return torch.stack(out) if len(set(hws))==1 else out
+        return Pictures(im for x in out for im in to_pil(x[None]))
 
     def film(self,
              prompt:str,    # one text
@@ -218,7 +316,7 @@ class PixArtPipeline:
         if not 2<=frames<=steps: raise ValueError(f"frames: want 2 to {steps}, the number of steps, got {frames}")
         keep,seen = {round(i*(steps-1)/(frames-1)) for i in range(frames)},[]
         self([prompt], steps, cfg, sampler, seed, size=size, output='pt', callback=lambda i,xt,x0: seen.append(x0) if i in keep else None)
-        return to_pil(decode_latents(self.vae, torch.cat(seen)))
+        return to_pil(self.decode(torch.cat(seen)))
 
     def save_pretrained(self,
                         folder:str|Path,     # gets the diffusers layout
@@ -227,7 +325,7 @@ class PixArtPipeline:
                        )->Path:
         "Write a pipeline that plain diffusers loads"
         from diffusers import PixArtAlphaPipeline
-        diffusers_flags(self.model.cfg, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
+        diffusers_flags(self.config, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
         dit = to_diffusers(self.model).half() if half else to_diffusers(self.model)
         with quiet():
             PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler)).save_pretrained(folder, max_shard_size='15MB' if half else None)
@@ -238,11 +336,61 @@ class PixArtPipeline:
     def from_pretrained(cls,
                         where:str|Path, # a diffusers PixArt folder, or a hub id
                         dtype=torch.float32, # of all weights
+                        low_memory:bool=False, # hold one network at a time
                        ):               # on the CPU
         "Load any PixArt pipeline in diffusers' layout"
-        folder = find_folder(where)
-        with quiet(): tokenizer,text_encoder = load_text(folder); model,vae = load_pixart(folder),load_vae(folder)
-        return cls(model, vae, text_encoder, tokenizer, read_objective(folder/'scheduler'/'scheduler_config.json')).to(dtype)
+        folder = find_folder(where); objective = read_objective(folder/'scheduler'/'scheduler_config.json')
+        if low_memory: return LowMemoryPipeline(folder, objective, dtype)
+        with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(folder),load_vae(folder, dtype)
+        return cls(model, vae, text_encoder, tokenizer, objective).to(dtype)
+
+# %% ../nbs/10_pipeline.ipynb #a721507a
+def side_by_side(reference, # file, PIL image or tensor
+                 hw:tuple,  # of one half
+                )->tuple:   # `(3,h,2w)`, mask `(h,2w)`
+    "A canvas of twice the width: the reference left, to be kept, and room right"
+    x = to_pixels(reference, hw)
+    return torch.cat([x, x], 2), (torch.arange(2*hw[1])>=hw[1]).expand(hw[0], -1)
+
+# %% ../nbs/10_pipeline.ipynb #ad4bbb53
+def paint_beside(pipe, prompt:str, reference, # file, PIL image or tensor
+                 size:int|tuple|None=None,    # of the result; None: as trained
+                 **kw)->Pictures:
+    "Pictures of the prompt in the manner of a reference (the right halves of canvases whose left half it is)"
+    base,unit = pipe.config.sample_size*pipe.factor,pipe.factor*pipe.config.patch_size
+    h,w = check_size(base if size is None else size, unit, base); canvas,new = side_by_side(reference, (h,w))
+    return Pictures(im.crop((w,0,2*w,h)) for im in pipe(prompt, image=canvas, mask=new, size=(h,2*w), **kw))
+
+# %% ../nbs/10_pipeline.ipynb #0f3b13c8
+class LowMemoryPipeline(PixArtPipeline):
+    "The same, but a network is opened when it is needed and dropped when the next one is"
+    device = None
+    def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120):
+        read = lambda part: json.loads((folder/part/'config.json').read_text())
+        self.folder,self.dtype,self.objective,self.max_tokens,self.device,self.held = folder,dtype,objective,max_tokens,torch.device('cpu'),(None,None)
+        self.tokenizer,self.config,self.factor = load_tokenizer(folder),config_from_diffusers(read('transformer')),2**(len(read('vae')['block_out_channels'])-1)
+        if (got := read('text_encoder')['d_model'])!=self.config.text_dim: raise ValueError(f"text encoder: want width {self.config.text_dim}, the transformer's text_dim, got {got}")
+
+    def to(self, *args): # a device, a dtype, or both
+        "Where, and in which numbers, networks will be opened"
+        for a in args: self.dtype,self.device = (a,self.device) if isinstance(a, torch.dtype) else (self.dtype,torch.device(a))
+        self.held = None,None
+        return self
+
+    def part(self, name:str)->nn.Module:
+        "The network of that name; the one held before is let go first"
+        if self.held[0]!=name:
+            self.held = None,None; gc.collect()
+            if torch.cuda.is_available(): torch.cuda.empty_cache()
+            net = dict(model=load_pixart, vae=lambda f: load_vae(f, self.dtype), text_encoder=lambda f: load_text(f, self.dtype)[1])[name](self.folder)
+            self.held = name,nn.Module.to(net, self.device, self.dtype).eval()
+        return self.held[1]
+
+    model,vae,text_encoder = (property(lambda self, k=k: self.part(k)) for k in ('model','vae','text_encoder'))
+
+    def decode(self, z):
+        self.vae.enable_tiling()
+        return torch.cat([decode_latents(self.vae, o[None]).cpu() for o in z])
 
 # %% ../nbs/10_pipeline.ipynb #76e541cd
 def count_stored(folder:str|Path # holds safetensors

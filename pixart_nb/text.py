@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'SENTINELS', 'clean_caption', 'word_vocab', 'spiece_bytes', 'save_tokenizer', 'make_t5', 'corpus', 'corrupt',
-           'second_as_gap', 't5_batch', 't5_batches', 'Neighbours', 'pretrain_t5', 'load_text', 'load_t5', 'save_t5',
-           'encoder_of', 'encode_text', 'noun_states', 'linear_probe']
+           'second_as_gap', 't5_batch', 't5_batches', 'Neighbours', 'pretrain_t5', 'load_tokenizer', 'load_text',
+           'load_t5', 'save_t5', 'encoder_of', 'encode_text', 'noun_states', 'linear_probe']
 
 # %% ../nbs/04_text.ipynb #05d384ef
-import json, math, shutil, string, struct
+import json, math, shutil, string, struct, warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -165,11 +165,17 @@ def pretrain_t5(t5, tokenizer, steps:int, batch=128, lr=1e-3, seed=0, log=None):
     return losses
 
 # %% ../nbs/04_text.ipynb #373a3adb
-def load_text(folder # a pipeline folder (or hub id) with `tokenizer` and `text_encoder`
-             ):      # -> (tokenizer, `T5EncoderModel` in eval mode)
+def load_tokenizer(folder): # a pipeline folder, or a hub id
+    "Open the tokenizer of a diffusers PixArt folder"
+    from transformers import T5Tokenizer
+    with quiet(): return T5Tokenizer.from_pretrained(folder, subfolder='tokenizer')
+
+def load_text(folder,     # a pipeline folder (or hub id) with `tokenizer` and `text_encoder`
+              dtype=None, # of the weights; None: as stored
+             ):           # -> (tokenizer, `T5EncoderModel` in eval mode)
     "Open tokenizer and encoder of a diffusers PixArt folder"
-    from transformers import T5EncoderModel, T5Tokenizer
-    with quiet(): return T5Tokenizer.from_pretrained(folder, subfolder='tokenizer'), T5EncoderModel.from_pretrained(folder, subfolder='text_encoder').eval()
+    from transformers import T5EncoderModel
+    with quiet(): return load_tokenizer(folder), T5EncoderModel.from_pretrained(folder, subfolder='text_encoder', dtype=dtype or 'auto').eval()
 
 def load_t5(folder # a folder as written by `save_t5`
            ):      # -> (tokenizer, `T5ForConditionalGeneration`)
@@ -189,15 +195,22 @@ def encoder_of(t5):
     return enc.eval()
 
 # %% ../nbs/04_text.ipynb #53bc8c31
+def _warn_cut(tokenizer, texts, most):
+    "Say what of a text is not read"
+    for ids in tokenizer(texts).input_ids:
+        if len(ids)>most: warnings.warn(f'caption: want at most {most} tokens, got {len(ids)}; not read: {tokenizer.decode(ids[most-1:-1])!r}')
+
 @torch.inference_mode()
 def encode_text(texts:list,     # B captions
                 tokenizer, encoder,
-                max_length=120, # tokens; longer captions are cut
+                max_length=120, # tokens; longer captions are cut, with a warning
                 clean=True,     # clean as PixArt does
                )->tuple:        # states `(B,L,d)`, mask `(B,L)` bool, True = real token
     "Captions to T5 states, padded to the longest"
     if isinstance(texts, str): raise ValueError('want a list of captions, got one string')
-    ids = tokenizer([clean_caption(t) for t in texts] if clean else texts, truncation=True, max_length=max_length, padding=True, return_tensors='pt')
+    if clean: texts = [clean_caption(t) for t in texts]
+    ids = tokenizer(texts, truncation=True, max_length=max_length, padding=True, return_tensors='pt')
+    if ids.input_ids.shape[1]==max_length: _warn_cut(tokenizer, texts, max_length)
     mask = ids.attention_mask.to(encoder.device)
     y = encoder(input_ids=ids.input_ids.to(encoder.device), attention_mask=mask).last_hidden_state
     return y*mask[...,None].to(y.dtype), mask.bool()
