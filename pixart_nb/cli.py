@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
-           'extract_features', 'train_recipe', 'sample', 'evaluate_pipeline', 'main']
+           'extract_features', 'train_recipe', 'read_prompts', 'sample', 'convert_weights', 'evaluate_pipeline',
+           'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, sys, time
@@ -117,7 +118,9 @@ def demo(data:str='',            # a folder with captioned pictures; '' for the 
          from_scratch:bool=False,# no stage-1 weights
          stage1:bool=False,      # first repeat stage 1 (as long again), then continue from it
          prompts:int=32,         # SceneEval prompts per task for the score
-         steps:int=12, cfg:float=4.5, seed:int=0,
+         steps:int=12,           # of the sampler
+         cfg:float=4.5,          # guidance
+         seed:int=0,
         ):
     "Captioned pictures in, a trained text-to-image pipeline and pictures out"
     from pixart_nb.evaluate import make_prompts, subset
@@ -152,18 +155,36 @@ def demo(data:str='',            # a folder with captioned pictures; '' for the 
     print(f'\nmore pictures:  pixart sample "a green heart above a yellow ring" --pipeline {out/"pipeline"}')
 
 # %% ../nbs/20_train_and_demo.ipynb #fe1be9a6
-def scenes(out:str, n:int=1000, px:int=64, seed:int=0, split:str='seen', captions:str='mixed'):
+def scenes(out:str,         # folder to make
+           n:int=1000,      # how many
+           px:int=64,       # side in pixels
+           seed:int=0,
+           split:str='seen', # 'seen', 'held_out' or 'all' combinations of attributes
+           captions:str='mixed', # 'dense', 'plain', 'short', 'class', 'mixed'
+          ):
     "Write captioned scenes of the embedded world as an image folder"
     from pixart_nb.data import write_world
     print(write_world(out, n, seed=seed, px=px, split=split, kind=captions, progress=Phase('writing pictures', 'pictures')))
 
-def extract_features(source:str, out:str, pipeline:str='', size:int=64, batch:int=64):
+def extract_features(source:str,     # folder with captioned pictures, or 'world:N[:SEED]'
+                     out:str,        # folder for the shards
+                     pipeline:str='', # whose VAE and text encoder; '' for the small model's
+                     size:int=64,    # side in pixels
+                     batch:int=64):  # pictures at once
     "Encode captioned pictures into feature shards"
     from pixart_nb.features import extract
     f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
-def train_recipe(recipe:str, out:str='runs/train', init:str='', minutes:float=0., steps:int=0, features:str='', pipeline:str='', resume:bool=False, half:bool=False):
+def train_recipe(recipe:str,         # a preset's name or a .yaml file
+                 out:str='runs/train', # folder for checkpoints, log and pipeline
+                 init:str='',        # weights to start from; '' what the recipe says
+                 minutes:float=0.,   # time budget; 0: what the recipe says
+                 steps:int=0,        # optimiser steps, instead
+                 features:str='',    # folder with features; made if it is not there
+                 pipeline:str='',    # whose VAE and text encoder; '' for the small model's
+                 resume:bool=False,  # go on from the latest checkpoint in `out`
+                 half:bool=False):   # store the transformer in float16
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
     from pixart_nb.model import to_diffusers
     from pixart_nb.train import features_for, train
@@ -179,18 +200,59 @@ def train_recipe(recipe:str, out:str='runs/train', init:str='', minutes:float=0.
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')
     print(out/'pipeline')
 
-def sample(prompt:str, pipeline:str='', out:str='pictures', n:int=1, steps:int=20, cfg:float=4.5, sampler:str='dpm++', seed:int=0, negative:str=''):
-    "Draw pictures for a prompt"
-    import re, torch
-    from pixart_nb.pipeline import PixArtPipeline
-    pipe = PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano')).to('cuda' if torch.cuda.is_available() else 'cpu')
-    folder = Path(out); folder.mkdir(parents=True, exist_ok=True)
-    for i,im in enumerate(pipe(prompt, n=n, steps=steps, cfg=cfg, sampler=sampler, seed=seed, negative=negative)):
-        name, k = re.sub(r'\W+', '-', prompt.lower())[:60].strip('-') or 'picture', 0
-        while (path := folder/f'{name}-{seed+i}{f"-{k}" if k else ""}.png').exists(): k += 1
-        im.save(path); print(path)
+def read_prompts(words:list)->list: # texts, `@file` with a prompt a line, or `-` for standard input
+    "All prompts of a command line"
+    lines = lambda text: [l.strip() for l in text.splitlines() if l.strip()]
+    out = [p for w in words for p in (lines(sys.stdin.read()) if w=='-' else lines(Path(w[1:]).read_text(encoding='utf-8')) if w[:1]=='@' else [w])]
+    if not out: raise ValueError(f"prompts: want a text, '@file' with one per line, or '-' for standard input, got none in {words}")
+    return out
 
-def evaluate_pipeline(pipeline:str='', out:str='scores.json', n:int=4, steps:int=20, cfg:float=4.5, prompts:int=0):
+def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard input. `--ar 3:4` and `--hw 512:768` (height first) within a text set its size
+           pipeline:str='',       # a folder in diffusers' layout or a hub id; '' for the small model that comes along
+           transformer:str='',    # other weights for its transformer: `.pth`, `.safetensors`, folder
+           out:str='pictures',    # folder for PNG and JSON; nothing in it is overwritten
+           n:int=1,               # pictures per prompt
+           steps:int=20,          # calls of the model
+           cfg:float=4.5,         # guidance; 1: none
+           sampler:str='dpm++',   # dpm++, ddim, iddpm, sa, lcm, …; a wrong name lists them all
+           seed:int=0,            # of the first copy; the next has one more
+           negative:str='',       # what to steer away from
+           size:str='',           # 512, 512x768 (height x width), or a proportion, 3:4; '' as trained
+           image:str='',          # picture to start from
+           mask:str='',           # what of it is to be painted anew, white on black
+           strength:float|None=None, # how far to leave the picture, above 0 to 1
+           low_memory:bool=False, # hold one network at a time
+           dtype:str='float32',   # of the weights; 'bfloat16' takes half the memory
+          ):
+    "Draw pictures for prompts"
+    import torch
+    from pixart_nb.pipeline import PixArtPipeline, save_picture
+    if dtype not in ('float32','bfloat16','float16'): raise ValueError(f"dtype: want float32, bfloat16 or float16, got {dtype!r}")
+    texts, px = read_prompts(prompts), size.split('x')
+    how = dict(steps=steps, cfg=cfg, sampler=sampler, negative=negative, size=(None if not size else tuple(map(int, px*2))[:2] if all(p.isdigit() for p in px) else size),
+               **({k:v for k,v in dict(image=image, mask=mask, strength=strength).items() if v}))
+    pipe = PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype), low_memory, transformer or None).to('cuda' if torch.cuda.is_available() else 'cpu')
+    for i in range(0, len(texts), len(texts) if low_memory else 16):              # pictures are there as they are made
+        some = texts[i:i+(len(texts) if low_memory else 16)]
+        for j,im in enumerate(pipe(some, n=n, seed=seed, **how)):
+            t = some[j//n]; print(save_picture(im, out, f'{t[:60]}-{seed+j%n}', dict(prompt=t, seed=seed+j%n, pipeline=pipeline or 'pixart-nano', transformer=transformer, dtype=dtype, **how)), flush=True)
+
+def convert_weights(src:str,          # diffusers folder or pipeline, `.pth`, `.safetensors`, or a hub id
+                    dst:str,          # `.pth` or `.safetensors`: original names; anything else: a folder in diffusers' layout
+                    ema:bool=True,    # take the averaged weights where a `.pth` has both
+                    heads:int|None=None,       # attention heads, where `src` does not tell
+                    sample_size:int|None=None, # side of the training latent, where `src` does not tell
+                    pos_scale:float|None=None): # divides positions, where `src` does not tell
+    "Transformer weights from any format to any other, decided by their keys and the new name"
+    from pixart_nb.model import convert
+    convert(src, dst, ema, heads, sample_size, pos_scale)
+
+def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that comes along
+                      out:str='scores.json',
+                      n:int=4,        # pictures per prompt
+                      steps:int=20,   # calls of the model
+                      cfg:float=4.5,  # guidance
+                      prompts:int=0): # per task; 0: all
     "Score a pipeline with SceneEval (`prompts` per task; 0: all)"
     import torch
     from pixart_nb.evaluate import evaluate, make_prompts, report, save_scores, subset
@@ -200,11 +262,19 @@ def evaluate_pipeline(pipeline:str='', out:str='scores.json', n:int=4, steps:int
     print(report(result)); print(save_scores(result, out))
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline)
+VERBS = dict(demo=demo, scenes=scenes, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, convert=convert_weights)
+
+def with_help(f):
+    "`f` with the comments behind its arguments as help texts of the command line"
+    import types, typing, tyro
+    from fastcore.docments import docments
+    help, out = docments(f), types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__)
+    out.__doc__, out.__annotations__ = f.__doc__, {k: typing.Annotated[t, tyro.conf.arg(help=help[k])] if help.get(k) else t for k,t in f.__annotations__.items()}
+    return out
 
 def main(args:list=None # words after `pixart`; None: the command line
         ):
     "The command `pixart`"
     import tyro
-    try: tyro.extras.subcommand_cli_from_dict(VERBS, prog='pixart', args=args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
+    try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
     except (ValueError, FileNotFoundError, FileExistsError) as e: sys.exit(f'pixart: {e}')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARD', 'find_folder', 'read_objective', 'start_noise', 'spread_seeds', 'Pictures', 'to_pil', 'check_size',
            'read_size', 'check_parts', 'tokenizer_files', 'diffusers_flags', 'to_pixels', 'own_size', 'one_each', 'Job',
-           'PixArtPipeline', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'count_stored', 'markdown_table',
-           'model_card']
+           'PixArtPipeline', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'save_picture', 'count_stored',
+           'markdown_table', 'model_card']
 
 # %% ../nbs/10_pipeline.ipynb #bc63737a
 import gc, io, json, math, re, warnings
@@ -337,11 +337,12 @@ class PixArtPipeline:
                         where:str|Path, # a diffusers PixArt folder, or a hub id
                         dtype=torch.float32, # of all weights
                         low_memory:bool=False, # hold one network at a time
+                        transformer:str|Path|None=None, # other weights for it, in any format of lesson 07
                        ):               # on the CPU
         "Load any PixArt pipeline in diffusers' layout"
         folder = find_folder(where); objective = read_objective(folder/'scheduler'/'scheduler_config.json')
-        if low_memory: return LowMemoryPipeline(folder, objective, dtype)
-        with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(folder),load_vae(folder, dtype)
+        if low_memory: return LowMemoryPipeline(folder, objective, dtype, transformer=transformer)
+        with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(transformer or folder),load_vae(folder, dtype)
         return cls(model, vae, text_encoder, tokenizer, objective).to(dtype)
 
 # %% ../nbs/10_pipeline.ipynb #a721507a
@@ -365,10 +366,12 @@ def paint_beside(pipe, prompt:str, reference, # file, PIL image or tensor
 class LowMemoryPipeline(PixArtPipeline):
     "The same, but a network is opened when it is needed and dropped when the next one is"
     device = None
-    def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120):
+    def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120, transformer=None):
         read = lambda part: json.loads((folder/part/'config.json').read_text())
         self.folder,self.dtype,self.objective,self.max_tokens,self.device,self.held = folder,dtype,objective,max_tokens,torch.device('cpu'),(None,None)
-        self.tokenizer,self.config,self.factor = load_tokenizer(folder),config_from_diffusers(read('transformer')),2**(len(read('vae')['block_out_channels'])-1)
+        self.weights = transformer or folder
+        self.config = load_pixart(transformer).cfg if transformer else config_from_diffusers(read('transformer'))
+        self.tokenizer,self.factor = load_tokenizer(folder),2**(len(read('vae')['block_out_channels'])-1)
         if (got := read('text_encoder')['d_model'])!=self.config.text_dim: raise ValueError(f"text encoder: want width {self.config.text_dim}, the transformer's text_dim, got {got}")
 
     def to(self, *args): # a device, a dtype, or both
@@ -382,7 +385,7 @@ class LowMemoryPipeline(PixArtPipeline):
         if self.held[0]!=name:
             self.held = None,None; gc.collect()
             if torch.cuda.is_available(): torch.cuda.empty_cache()
-            net = dict(model=load_pixart, vae=lambda f: load_vae(f, self.dtype), text_encoder=lambda f: load_text(f, self.dtype)[1])[name](self.folder)
+            net = dict(model=lambda _: load_pixart(self.weights), vae=lambda f: load_vae(f, self.dtype), text_encoder=lambda f: load_text(f, self.dtype)[1])[name](self.folder)
             self.held = name,nn.Module.to(net, self.device, self.dtype).eval()
         return self.held[1]
 
@@ -391,6 +394,25 @@ class LowMemoryPipeline(PixArtPipeline):
     def decode(self, z):
         self.vae.enable_tiling()
         return torch.cat([decode_latents(self.vae, o[None]).cpu() for o in z])
+
+# %% ../nbs/10_pipeline.ipynb #42bff715
+def save_picture(im:Image.Image,
+                 folder:str|Path, # made if it is not there
+                 name:str,        # without ending; from a prompt, say
+                 settings:dict,   # all it takes to make it again
+                )->Path:          # the PNG
+    "PNG with its settings inside and in a `.json` beside; a name that is taken gets a number"
+    from PIL.PngImagePlugin import PngInfo
+    folder,stem,text = Path(folder),re.sub(r'\W+', '-', name.lower())[:80].strip('-') or 'picture',json.dumps(settings, ensure_ascii=False)
+    folder.mkdir(parents=True, exist_ok=True); info = PngInfo(); info.add_itxt('parameters', text)
+    for k in range(1_000_000):
+        path = folder/f"{stem}{f'-{k}' if k else ''}.png"
+        if path.with_suffix('.json').exists(): continue
+        try: f = open(path, 'xb')                                         # fails if it is there, also for two at once
+        except FileExistsError: continue
+        with f: im.save(f, 'png', pnginfo=info)
+        path.with_suffix('.json').write_text(text+'\n', encoding='utf-8')
+        return path
 
 # %% ../nbs/10_pipeline.ipynb #76e541cd
 def count_stored(folder:str|Path # holds safetensors
