@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CARD', 'find_folder', 'read_objective', 'start_noise', 'spread_seeds', 'Pictures', 'to_pil', 'check_size',
-           'read_size', 'check_parts', 'tokenizer_files', 'diffusers_flags', 'to_pixels', 'own_size', 'one_each', 'Job',
-           'PixArtPipeline', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'save_picture', 'count_stored',
-           'markdown_table', 'model_card']
+           'read_size', 'check_parts', 'tokenizer_files', 'diffusers_flags', 'to_pixels', 'one_each', 'PixArtPipeline',
+           'Job', 'How', 'cut_padding', 'batches', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'save_picture',
+           'count_stored', 'markdown_table', 'model_card']
 
 # %% ../nbs/10_pipeline.ipynb #bc63737a
 import gc, io, json, math, re, warnings
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 import torch
+from fastcore.basics import patch
 from PIL import Image
 from torch import nn, Tensor
 from .data import cover_crop, nearest_bucket, to_rgb
@@ -157,11 +158,6 @@ def to_pixels(im,       # file, PIL image, or tensor `(3 or 1,H,W)` or `(H,W)` i
         return x.expand(3,-1,-1)
     return torch.frombuffer(bytearray(cover_crop(to_rgb(im), hw).tobytes()), dtype=torch.uint8).reshape(*hw,3).permute(2,0,1).float()/255
 
-def own_size(im)->tuple: # file, PIL image or tensor
-    "Height and width of a picture"
-    if torch.is_tensor(im): return tuple(im.shape[-2:])
-    im = to_rgb(im); return im.height,im.width
-
 def one_each(what, count:int, name:str)->list: # one for all or a list
     "As many as there are prompts"
     out = list(what) if isinstance(what, list) or torch.is_tensor(what) and what.ndim==4 else [what]*count
@@ -169,15 +165,6 @@ def one_each(what, count:int, name:str)->list: # one for all or a list
     return out
 
 # %% ../nbs/10_pipeline.ipynb #a0c20f64
-@dataclass
-class Job:
-    "One picture to paint"
-    row:int         # of its prompt
-    seed:int
-    hw:tuple        # height and width in pixels
-    z0:Tensor=None  # latent of the picture to start from, `(C,h,w)`
-    new:Tensor=None # which latent pixels are painted, `(1,h,w)` bool
-
 class PixArtPipeline:
     "Tokenizer, text encoder, PixArt and VAE behind one call (PixArt-α §2)"
     def __init__(self,
@@ -202,148 +189,197 @@ class PixArtPipeline:
             if o is not None: nn.Module.to(o, *args)   # past the libraries' own `to`, which warns about nothing
         return self
 
-    def encode(self, texts:list, batch:int=64)->tuple: # states `(B,L,d)`, mask `(B,L)`
-        "Text states; equal texts are encoded once"
-        if self.text_encoder is None: raise ValueError("want text states `(y, mask)`, because this pipeline has no text encoder (or cfg=1, if it is the null caption that is missing), got texts")
-        unique = list(dict.fromkeys(texts)); rows = [unique.index(t) for t in texts]
-        parts = [encode_text(unique[i:i+batch], self.tokenizer, self.text_encoder, self.max_tokens) for i in range(0, len(unique), batch)]
-        L = max(m.shape[1] for _,m in parts); y,mask = (torch.cat(o) for o in zip(*(pad_text(*p, L) for p in parts)))
-        return y[rows].to(self.device), mask[rows].to(self.device)
+# %% ../nbs/10_pipeline.ipynb #eebe0ea1
+@patch
+def encode(self:PixArtPipeline, texts:list, batch:int=64)->tuple: # states `(B,L,d)`, mask `(B,L)`
+    "Text states; equal texts are encoded once"
+    if self.text_encoder is None: raise ValueError("want text states `(y, mask)`, because this pipeline has no text encoder (or cfg=1, if it is the null caption that is missing), got texts")
+    unique = list(dict.fromkeys(texts)); rows = [unique.index(t) for t in texts]
+    parts = [encode_text(unique[i:i+batch], self.tokenizer, self.text_encoder, self.max_tokens) for i in range(0, len(unique), batch)]
+    L = max(m.shape[1] for _,m in parts); y,mask = (torch.cat(o) for o in zip(*(pad_text(*p, L) for p in parts)))
+    return y[rows].to(self.device), mask[rows].to(self.device)
 
-    def states(self, what, count:int, name:str)->tuple: # texts, or states and mask → states `(B,L,d)`, mask `(B,L)`
-        "Text states, made or as given"
-        if not isinstance(what, tuple): return self.encode(what)
-        y,mask = what; want = (1 if name=='negative' and len(y)==1 else count, y.shape[1], self.config.text_dim)
-        if tuple(y.shape)!=want or mask.shape!=y.shape[:2]: raise ValueError(f"{name}: want text states {want} and their mask {want[:2]}, got {tuple(y.shape)} and {tuple(mask.shape)}")
-        return (y.expand(count, -1, -1).to(self.device), mask.expand(count, -1).bool().to(self.device))
+@patch
+def states(self:PixArtPipeline, what, count:int, name:str)->tuple: # texts, or states and mask → states `(B,L,d)`, mask `(B,L)`
+    "Text states, made or as given"
+    if not isinstance(what, tuple): return self.encode(what)
+    y,mask = what; want = (1 if name=='negative' and len(y)==1 else count, y.shape[1], self.config.text_dim)
+    if tuple(y.shape)!=want or mask.shape!=y.shape[:2]: raise ValueError(f"{name}: want text states {want} and their mask {want[:2]}, got {tuple(y.shape)} and {tuple(mask.shape)}")
+    return y.expand(count, -1, -1).to(self.device), mask.expand(count, -1).bool().to(self.device)
 
-    def micro(self, hw:tuple, B:int)->dict:
-        "Size and aspect ratio for the model, if it wants them"
-        if not self.config.micro: return {}
-        return dict(size=torch.tensor([hw]*B, device=self.device), ratio=torch.full((B,), hw[0]/hw[1], device=self.device))
+# %% ../nbs/10_pipeline.ipynb #98ebe10a
+@patch
+@torch.inference_mode()
+def to_latent(self:PixArtPipeline, x:Tensor)->Tensor: # `(3,H,W)` in [0,1] → `(C,h,w)`, on the CPU
+    "Most likely latent of one picture"
+    return (encode_images(self.vae, x[None])[0]*self.vae.config.scaling_factor)[0].float().cpu()
 
-    @torch.inference_mode()
-    def to_latent(self, x:Tensor)->Tensor: # `(3,H,W)` in [0,1] → `(C,h,w)`, on the CPU
-        "Most likely latent of one picture"
-        return (encode_images(self.vae, x[None])[0]*self.vae.config.scaling_factor)[0].float().cpu()
+@patch
+def decode(self:PixArtPipeline, z:Tensor)->Tensor: # `(B,C,h,w)` → `(B,3,H,W)` in [0,1], on the CPU
+    "Latents to pictures"
+    return decode_latents(self.vae, z).cpu()
 
-    @torch.inference_mode()
-    def denoise(self, jobs:list, text:tuple, null:tuple, steps:int, cfg:float, sampler:str, strength:float, interval, callback)->Tensor:
-        "One batch of one size, already checked: `(B,C,h,w)` latents"
-        B,dev = len(jobs),self.device
-        generators = [torch.Generator().manual_seed(j.seed) for j in jobs]
-        eps = noise_like(torch.empty(B, self.config.in_channels, *(s//self.factor for s in jobs[0].hw)), generators).to(dev)  # (B,C,h,w)
-        rows = [j.row for j in jobs]
-        L = lambda o: int(o[1][rows].any(0).nonzero().max())+1 if o[1][rows].any() else 1     # no more padding than this batch needs
-        (y,y_mask),(n,n_mask) = ((o[0][rows,:L(o)],o[1][rows,:L(o)]) if o else (None,None) for o in (text, null))
-        ask = cfg_model(self.model, y, y_mask, n, n_mask, cfg, interval, keep_v=sampler=='iddpm', **self.micro(jobs[0].hw, B))
-        grid,z,begin,after = get_grid(sampler, steps, self.objective),eps,0,None
-        if jobs[0].z0 is not None:
-            z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(strength*len(grid)))
-            z = noise_to(z0, eps, grid, begin)
-            if jobs[0].new is not None:
-                new = torch.stack([j.new for j in jobs]).to(dev)
-                after = lambda x,i: torch.where(new, x, noise_to(z0, eps, grid, i+1))
-        z = get_sampler(sampler)(ask, z, steps, self.objective, generator=generators, grid=grid, begin=begin, after=after, callback=callback)
-        bad = (~z.isfinite()).sum().item()
-        if bad: raise ValueError(f"latents: want finite numbers, got {bad} of {z.numel()} that are not; is this model trained, and in a dtype it can bear?")
-        return z
+# %% ../nbs/10_pipeline.ipynb #1c11cc29
+@dataclass
+class Job:
+    "One picture to paint"
+    row:int         # of its prompt
+    seed:int
+    hw:tuple        # height and width in pixels
+    z0:Tensor=None  # latent of the picture to start from, `(C,h,w)`
+    new:Tensor=None # which latent pixels are painted, `(1,h,w)` bool
 
-    def decode(self, z:Tensor)->Tensor: # `(B,C,h,w)` → `(B,3,H,W)` in [0,1], on the CPU
-        "Latents to pictures"
-        return decode_latents(self.vae, z).cpu()
+@dataclass
+class How:
+    "The settings of a call"
+    objective:str         # what the model predicts
+    steps:int=20
+    cfg:float=4.5
+    sampler:str='dpm++'
+    strength:float=1.     # share of the way that is walked, from a picture
+    interval:tuple=None   # guide only at these times
+    callback:Callable=None
+    def __post_init__(self):
+        if not self.cfg>=0: raise ValueError(f"cfg: want 0 or more, got {self.cfg}")
+        if not 0<self.strength<=1: raise ValueError(f"strength: want above 0 to 1, got {self.strength}")
+        check_steps(self.steps); check_sampler(self.sampler, self.objective)
 
-    def __call__(self,
-                 prompts:str|list|tuple, # one text, or several, `--ar 3:4` and `--hw 512:768` in them are obeyed; or text states `(y, mask)`
-                 steps:int=20,         # calls of the model
-                 cfg:float=4.5,        # guidance; 1: none, at half the cost
-                 sampler:str='dpm++',  # a key of `SAMPLERS`
-                 seed:int|list=0,      # copy k of every prompt gets `seed+k`; or a list, one per picture
-                 negative:str|list|tuple='', # what to steer away from, one text or one per prompt, or text states; '': the null caption
-                 n:int=1,              # pictures per prompt
-                 size:int|tuple|str|None=None, # side or (height, width) in pixels, or 'height:width'; None: as trained, in the proportions of `image`
-                 batch:int=64,         # pictures at once
-                 output:str='pil',     # 'pil', or 'pt': `(N,3,H,W)` float32 in [0,1] on the CPU (a list if sizes differ)
-                 callback:Callable|None=None, # `callback(i, xt, x0_hat)` after each step of each batch
-                 image=None,           # picture to start from: file, PIL image or tensor; or a list, one per prompt
-                 mask=None,            # white (1): to be painted anew, black (0): kept; needs `image`
-                 strength:float|None=None, # share of the way that is walked again, above 0 to 1; None: 0.6, with a mask 1
-                 interval:tuple|None=None, # guide only at times lo ≤ t ≤ hi
-                ):                     # `Pictures`, or a tensor: n of the first prompt, n of the second, …
-        "Paint what the prompts say"
-        if isinstance(prompts, tuple): texts,sizes = prompts,[None]*len(prompts[0])
-        else:
-            prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-            if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"prompts: want a text or a list of texts, got {prompts!r}")
-            texts,sizes = map(list, zip(*map(read_size, prompts)))
-        P = len(sizes); seeds = spread_seeds(seed, P, n)
-        if isinstance(negative, (str,list)): negative = one_each(negative, P, 'negative')
-        if n<1 or batch<1: raise ValueError(f"n and batch: want 1 or more, got {n} and {batch}")
-        if not cfg>=0: raise ValueError(f"cfg: want 0 or more, got {cfg}")
-        if output not in ('pil','pt'): raise ValueError(f"output: want 'pil' or 'pt', got {output!r}")
-        if mask is not None and image is None: raise ValueError("mask: want an image to go with it, got none")
-        strength = (.6 if mask is None else 1.) if strength is None else strength
-        if not 0<strength<=1: raise ValueError(f"strength: want above 0 to 1, got {strength}")
-        check_steps(steps); check_sampler(sampler, self.objective)
-        base,unit = self.config.sample_size*self.factor,self.factor*self.config.patch_size
-        images,masks = one_each(image, P, 'image'),one_each(mask, P, 'mask')
-        fit = lambda im: own_size(im) if torch.is_tensor(im) else '{}:{}'.format(*own_size(im))
-        hws = [check_size(next((s for s in (own, size, im is not None and fit(im) or None) if s is not None), base), unit, base) for own,im in zip(sizes, images)]
-        pixels = [None if im is None else to_pixels(im, hw) for im,hw in zip(images, hws)]
-        fresh = [None if m is None else to_pixels(m, hw)[:1]>.5 for m,hw in zip(masks, hws)]                                  # (1,H,W)
-        z0 = [None if x is None else self.to_latent(x) for x in pixels]
-        grow = lambda m: nn.functional.max_pool2d(m.float(), self.factor)>0                                                # a latent pixel with any new pixel in it is new
-        jobs = [Job(i//n, s, hws[i//n], z0[i//n], None if fresh[i//n] is None else grow(fresh[i//n])) for i,s in enumerate(seeds)]
-        text,null = self.states(texts, P, 'prompts'),self.states(negative, P, 'negative') if cfg!=1 else None
-        groups = [(hw, [i for i,j in enumerate(jobs) if j.hw==hw]) for hw in dict.fromkeys(hws)]
-        groups = [g[i:i+batch] for _,g in groups for i in range(0, len(g), batch)]                                        # batches of one size
-        latents = [self.denoise([jobs[i] for i in g], text, null, steps, cfg, sampler, strength, interval, callback).cpu() for g in groups]
-        out = [None]*len(jobs)
-        for g,z in zip(groups, latents):
-            for i,x in zip(g, self.decode(z.to(self.device))):
-                r = jobs[i].row
-                out[i] = x if fresh[r] is None else torch.where(fresh[r], x, pixels[r])                                   # what is kept is kept to the pixel
-        if output=='pt': return torch.stack(out) if len(set(hws))==1 else out
-        return Pictures(im for x in out for im in to_pil(x[None]))
+# %% ../nbs/10_pipeline.ipynb #9d66651a
+def cut_padding(y:Tensor, mask:Tensor)->tuple: # states `(B,L,d)`, mask `(B,L)`
+    "Drop the columns that no row uses"
+    used = mask.any(0).nonzero(); L = int(used.max())+1 if len(used) else 1
+    return y[:,:L], mask[:,:L]
 
-    def film(self,
-             prompt:str,    # one text
-             steps:int=20,  # calls of the model
-             frames:int=8,  # how many of the steps to keep, first and last among them
-             cfg:float=4.5, sampler:str='dpm++', seed:int=0, size:int|tuple|None=None, # as in a call
-            )->Pictures:
-        "What the model believes on the way: decoded x̂_0"
-        if not 2<=frames<=steps: raise ValueError(f"frames: want 2 to {steps}, the number of steps, got {frames}")
-        keep,seen = {round(i*(steps-1)/(frames-1)) for i in range(frames)},[]
-        self([prompt], steps, cfg, sampler, seed, size=size, output='pt', callback=lambda i,xt,x0: seen.append(x0) if i in keep else None)
-        return to_pil(self.decode(torch.cat(seen)))
+@patch
+@torch.inference_mode()
+def denoise(self:PixArtPipeline,
+            jobs:list,  # of one size
+            text:tuple, # states and mask, a row per prompt
+            null:tuple, # the same of what to steer away from; None without guidance
+            how:How,
+           )->Tensor:   # `(B,C,h,w)`
+    "Latents for one batch"
+    B,(H,W),dev = len(jobs),jobs[0].hw,self.device
+    generators = [torch.Generator().manual_seed(j.seed) for j in jobs]
+    z = eps = noise_like(torch.empty(B, self.config.in_channels, H//self.factor, W//self.factor), generators).to(dev)  # (B,C,h,w)
+    rows = [j.row for j in jobs]
+    pick = lambda o: cut_padding(o[0][rows], o[1][rows]) if o else (None,None)
+    micro = dict(size=torch.tensor([(H,W)]*B, device=dev), ratio=torch.full((B,), H/W, device=dev)) if self.config.micro else {}
+    ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', **micro)
+    grid,begin,after = get_grid(how.sampler, how.steps, self.objective),0,None
+    if jobs[0].z0 is not None:
+        z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(how.strength*len(grid)))
+        z = noise_to(z0, eps, grid, begin)
+        if jobs[0].new is not None:
+            new = torch.stack([j.new for j in jobs]).to(dev)
+            after = lambda x,i: torch.where(new, x, noise_to(z0, eps, grid, i+1))
+    z = get_sampler(how.sampler)(ask, z, how.steps, self.objective, generator=generators, grid=grid, begin=begin, after=after, callback=how.callback)
+    bad = (~z.isfinite()).sum().item()
+    if bad: raise ValueError(f"latents: want finite numbers, got {bad} of {z.numel()} that are not; is this model trained, and in a dtype it can bear?")
+    return z
 
-    def save_pretrained(self,
-                        folder:str|Path,     # gets the diffusers layout
-                        sampler:str='dpm++', # the scheduler that diffusers will use
-                        half:bool=False,     # store the transformer in float16, in files below 16 MB (both loaders cast back)
-                       )->Path:
-        "Write a pipeline that plain diffusers loads"
-        from diffusers import PixArtAlphaPipeline
-        diffusers_flags(self.config, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
-        dit = to_diffusers(self.model).half() if half else to_diffusers(self.model)
-        with quiet():
-            PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler)).save_pretrained(folder, max_shard_size='15MB' if half else None)
-        for name,b in files.items(): (folder/'tokenizer'/name).write_bytes(b)
-        return folder
+# %% ../nbs/10_pipeline.ipynb #7c0fb811
+def batches(jobs:list, batch:int)->list: # lists of positions
+    "Positions of jobs that can be painted together"
+    sizes = dict.fromkeys(j.hw for j in jobs)
+    groups = [[i for i,j in enumerate(jobs) if j.hw==hw] for hw in sizes]
+    return [g[i:i+batch] for g in groups for i in range(0, len(g), batch)]
 
-    @classmethod
-    def from_pretrained(cls,
-                        where:str|Path, # a diffusers PixArt folder, or a hub id
-                        dtype=torch.float32, # of all weights
-                        low_memory:bool=False, # hold one network at a time
-                        transformer:str|Path|None=None, # other weights for it, in any format of lesson 07
-                       ):               # on the CPU
-        "Load any PixArt pipeline in diffusers' layout"
-        folder = find_folder(where); objective = read_objective(folder/'scheduler'/'scheduler_config.json')
-        if low_memory: return LowMemoryPipeline(folder, objective, dtype, transformer=transformer)
-        with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(transformer or folder),load_vae(folder, dtype)
-        return cls(model, vae, text_encoder, tokenizer, objective).to(dtype)
+# %% ../nbs/10_pipeline.ipynb #8f12983a
+@patch
+def plan(self:PixArtPipeline, sizes:list, seeds:list, n:int, images:list, masks:list)->tuple: # lists with an entry per prompt; seeds with one per picture
+    "Jobs, and pixels and masks per prompt: `(3,H,W)` and `(1,H,W)`, or None"
+    base,unit = self.config.sample_size*self.factor,self.factor*self.config.patch_size
+    own = lambda im: base if im is None else tuple(im.shape[-2:]) if torch.is_tensor(im) else '{}:{}'.format(*reversed(to_rgb(im).size))
+    hws = [check_size(own(im) if s is None else s, unit, base) for s,im in zip(sizes, images)]
+    pixels = [None if im is None else to_pixels(im, hw) for im,hw in zip(images, hws)]
+    fresh = [None if m is None else to_pixels(m, hw)[:1]>.5 for m,hw in zip(masks, hws)]
+    z0 = [None if x is None else self.to_latent(x) for x in pixels]
+    new = [None if m is None else nn.functional.max_pool2d(m.float(), self.factor)>0 for m in fresh]
+    return [Job(i//n, s, hws[i//n], z0[i//n], new[i//n]) for i,s in enumerate(seeds)], pixels, fresh
+
+# %% ../nbs/10_pipeline.ipynb #64cfe86f
+@patch
+def __call__(self:PixArtPipeline,
+             prompts:str|list|tuple, # one text, or several, `--ar 3:4` and `--hw 512:768` in them are obeyed; or text states `(y, mask)`
+             steps:int=20,         # calls of the model
+             cfg:float=4.5,        # guidance; 1: none, at half the cost
+             sampler:str='dpm++',  # a key of `SAMPLERS`
+             seed:int|list=0,      # copy k of every prompt gets `seed+k`; or a list, one per picture
+             negative:str|list|tuple='', # what to steer away from, one text or one per prompt, or text states; '': the null caption
+             n:int=1,              # pictures per prompt
+             size:int|tuple|str|None=None, # side or (height, width) in pixels, or 'height:width'; None: as trained, in the proportions of `image`
+             batch:int=64,         # pictures at once
+             output:str='pil',     # 'pil', or 'pt': `(N,3,H,W)` float32 in [0,1] on the CPU (a list if sizes differ)
+             callback:Callable|None=None, # `callback(i, xt, x0_hat)` after each step of each batch
+             image=None,           # picture to start from: file, PIL image or tensor; or a list, one per prompt
+             mask=None,            # white (1): to be painted anew, black (0): kept; needs `image`
+             strength:float|None=None, # share of the way that is walked again, above 0 to 1; None: 0.6, with a mask 1
+             interval:tuple|None=None, # guide only at times lo ≤ t ≤ hi
+            ):                     # `Pictures`, or a tensor: n of the first prompt, n of the second, …
+    "Paint what the prompts say"
+    if isinstance(prompts, tuple): texts,sizes = prompts,[None]*len(prompts[0])
+    else:
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts or not all(isinstance(p, str) for p in prompts): raise ValueError(f"prompts: want a text or a list of texts, got {prompts!r}")
+        texts,sizes = map(list, zip(*map(read_size, prompts)))
+    P = len(sizes)
+    if n<1 or batch<1: raise ValueError(f"n and batch: want 1 or more, got {n} and {batch}")
+    if output not in ('pil','pt'): raise ValueError(f"output: want 'pil' or 'pt', got {output!r}")
+    if mask is not None and image is None: raise ValueError("mask: want an image to go with it, got none")
+    if not isinstance(negative, tuple): negative = one_each(negative, P, 'negative')
+    how = How(self.objective, steps, cfg, sampler, (.6 if mask is None else 1.) if strength is None else strength, interval, callback)
+    jobs,pixels,fresh = self.plan([size if s is None else s for s in sizes], spread_seeds(seed, P, n), n, one_each(image, P, 'image'), one_each(mask, P, 'mask'))
+    text,null = self.states(texts, P, 'prompts'),self.states(negative, P, 'negative') if cfg!=1 else None
+    groups,out = batches(jobs, batch),[None]*len(jobs)
+    latents = [self.denoise([jobs[i] for i in g], text, null, how) for g in groups]
+    for g,z in zip(groups, latents):
+        for i,x in zip(g, self.decode(z)): r = jobs[i].row; out[i] = x if fresh[r] is None else torch.where(fresh[r], x, pixels[r])
+    if output=='pil': return Pictures(im for x in out for im in to_pil(x[None]))
+    return torch.stack(out) if len({j.hw for j in jobs})==1 else out
+
+# %% ../nbs/10_pipeline.ipynb #27a3a143
+@patch
+def film(self:PixArtPipeline,
+         prompt:str,    # one text
+         steps:int=20,  # calls of the model
+         frames:int=8,  # how many of the steps to keep, first and last among them
+         cfg:float=4.5, sampler:str='dpm++', seed:int=0, size:int|tuple|None=None, # as in a call
+        )->Pictures:
+    "Decoded x̂_0 of some of the steps"
+    if not 2<=frames<=steps: raise ValueError(f"frames: want 2 to {steps}, the number of steps, got {frames}")
+    keep,seen = {round(i*(steps-1)/(frames-1)) for i in range(frames)},[]
+    self([prompt], steps, cfg, sampler, seed, size=size, output='pt', callback=lambda i,xt,x0: seen.append(x0) if i in keep else None)
+    return to_pil(self.decode(torch.cat(seen)))
+
+# %% ../nbs/10_pipeline.ipynb #f796b37a
+@patch
+def save_pretrained(self:PixArtPipeline,
+                    folder:str|Path,     # gets the diffusers layout
+                    sampler:str='dpm++', # the scheduler that diffusers will use
+                    half:bool=False,     # store the transformer in float16, in files below 16 MB (both loaders cast back)
+                   )->Path:
+    "Write a pipeline that plain diffusers loads"
+    from diffusers import PixArtAlphaPipeline
+    diffusers_flags(self.config, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
+    dit = to_diffusers(self.model).half() if half else to_diffusers(self.model)
+    with quiet():
+        PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler)).save_pretrained(folder, max_shard_size='15MB' if half else None)
+    for name,b in files.items(): (folder/'tokenizer'/name).write_bytes(b)
+    return folder
+
+@patch(cls_method=True)
+def from_pretrained(cls:PixArtPipeline,
+                    where:str|Path, # a diffusers PixArt folder, or a hub id
+                    dtype=torch.float32, # of all weights
+                    low_memory:bool=False, # hold one network at a time
+                    transformer:str|Path|None=None, # other weights for it, in any format of lesson 07
+                   )->PixArtPipeline: # on the CPU
+    "Load any PixArt pipeline in diffusers' layout"
+    folder = find_folder(where); objective = read_objective(folder/'scheduler'/'scheduler_config.json')
+    if low_memory: return LowMemoryPipeline(folder, objective, dtype, transformer=transformer)
+    with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(transformer or folder),load_vae(folder, dtype)
+    return cls(model, vae, text_encoder, tokenizer, objective).to(dtype)
 
 # %% ../nbs/10_pipeline.ipynb #a721507a
 def side_by_side(reference, # file, PIL image or tensor
