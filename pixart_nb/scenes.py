@@ -7,8 +7,8 @@ __all__ = ['SHAPES', 'COLORS', 'TEXTURES', 'SIZES', 'BACKGROUNDS', 'RELATIONS', 
            'TONE', 'NUMBERS', 'PHRASES', 'BACKDROPS', 'SAY', 'K', 'Scenes', 'concat', 'held_out', 'sample_scenes',
            'sd_circle', 'sd_square', 'sd_triangle', 'sd_diamond', 'sd_cross', 'sd_ring', 'sd_heart', 'sd_star',
            'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'label',
-           'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look', 'related', 'passes', 'score',
-           'judge', 'near_miss']
+           'reading_order', 'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look', 'related',
+           'passes', 'score', 'judge', 'near_miss']
 
 # %% ../nbs/01_scenes.ipynb #c61cfd2f
 import math, re
@@ -221,11 +221,15 @@ SAY = dict(dense={'size','texture','color','relation','background'}, short=set()
 
 def label(s, i, rng):
     "Labels for scene `i`: the class of each object (colour and shape), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.5,.15,.1,.1,.1,.05])
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.65,.1,.05,.1,.05,.05])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
     names = dict(shape=SHAPES, color=list(COLORS), texture=TEXTURES, size=list(SIZES))
-    words = lambda j: ' '.join(names[w][getattr(s, w)[i,j]] for w in (('color','shape') if what=='class' else (what,)))
-    return ' '.join(words(j) for j in rng.permutation(s.n[i]))
+    if what=='class': return ', '.join(article(f'{names["color"][s.color[i,j]]} {SHAPES[s.shape[i,j]]}') for j in reading_order(s, i))
+    return ' '.join(names[what][getattr(s, what)[i,j]] for j in reading_order(s, i))
+
+def reading_order(s, i):
+    "The objects of scene `i` from top to bottom, within a row from left to right"
+    return np.lexsort((s.x[i,:s.n[i]], np.round(s.y[i,:s.n[i]]*4)))
 
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
@@ -248,11 +252,10 @@ def caption(s:Scenes,     # scenes
 
 def _list(s, i, say, rng):
     "Different objects in words: one, a pair in relation, or a list"
-    things = [article(phrase(s,i,j,say)) for j in range(s.n[i])]
-    if len(things)==2:
+    if s.n[i]==2 and 'relation' in say:
         a,b = rng.permutation(2)
-        link = rng.choice(PHRASES[relation(s,i,a,b)]) if 'relation' in say else 'and'
-        return f'{things[a]} {link} {things[b]}'
+        return f'{article(phrase(s,i,a,say))} {rng.choice(PHRASES[relation(s,i,a,b)])} {article(phrase(s,i,b,say))}'
+    things = [article(phrase(s,i,j,say)) for j in reading_order(s, i)]
     return ', '.join(things[:-1])+' and '+things[-1] if len(things)>1 else things[0]
 
 def captions(s:Scenes, kind='dense', seed=0)->list:
