@@ -7,8 +7,8 @@ __all__ = ['SHAPES', 'COLORS', 'TEXTURES', 'SIZES', 'BACKGROUNDS', 'RELATIONS', 
            'TONE', 'NUMBERS', 'PHRASES', 'BACKDROPS', 'SAY', 'K', 'Scenes', 'concat', 'held_out', 'sample_scenes',
            'sd_circle', 'sd_square', 'sd_triangle', 'sd_diamond', 'sd_cross', 'sd_ring', 'sd_heart', 'sd_star',
            'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'label',
-           'reading_order', 'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look', 'related',
-           'passes', 'score', 'judge', 'near_miss']
+           'listed', 'reading_order', 'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look',
+           'related', 'passes', 'score', 'judge', 'near_miss']
 
 # %% ../nbs/01_scenes.ipynb #c61cfd2f
 import math, re
@@ -221,11 +221,16 @@ SAY = dict(dense={'size','texture','color','relation','background'}, short=set()
 
 def label(s, i, rng):
     "Labels for scene `i`: the class of each object (colour and shape), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.65,.1,.05,.1,.05,.05])
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.65,.15,.05,.05,.05,.05])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
-    names = dict(shape=SHAPES, color=list(COLORS), texture=TEXTURES, size=list(SIZES))
-    if what=='class': return ', '.join(article(f'{names["color"][s.color[i,j]]} {SHAPES[s.shape[i,j]]}') for j in reading_order(s, i))
-    return ' '.join(names[what][getattr(s, what)[i,j]] for j in reading_order(s, i))
+    if what in ('class','shape'): return listed(article(phrase(s,i,j,{'color'} if what=='class' else set())) for j in reading_order(s, i))
+    names = dict(color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
+    return ' '.join(names[k] for k in getattr(s, what)[i,reading_order(s, i)])
+
+def listed(things):
+    "One thing, 'a and b', or 'a, b and c'"
+    *most,last = things
+    return f"{', '.join(most)} and {last}" if most else last
 
 def reading_order(s, i):
     "The objects of scene `i` from top to bottom, within a row from left to right"
@@ -256,7 +261,7 @@ def _list(s, i, say, rng):
         a,b = rng.permutation(2)
         return f'{article(phrase(s,i,a,say))} {rng.choice(PHRASES[relation(s,i,a,b)])} {article(phrase(s,i,b,say))}'
     things = [article(phrase(s,i,j,say)) for j in reading_order(s, i)]
-    return ', '.join(things[:-1])+' and '+things[-1] if len(things)>1 else things[0]
+    return listed(things)
 
 def captions(s:Scenes, kind='dense', seed=0)->list:
     "A caption for each scene"
