@@ -76,7 +76,9 @@ def _encode_texts(texts, tokenizer, encoder, batch, max_length):
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), texts[i]))
     for k in range(0, len(order), batch):
         ids = order[k:k+batch]
-        y,mask = encode_text([texts[i] for i in ids], tokenizer, encoder, max_length, clean=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)                    # the manifest counts what is cut
+            y,mask = encode_text([texts[i] for i in ids], tokenizer, encoder, max_length, clean=False)
         for i,s,m in zip(ids, y.float().cpu(), mask.cpu()): out[i] = s[m].numpy()
     return out
 
