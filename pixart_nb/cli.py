@@ -229,7 +229,7 @@ def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard 
     from pixart_nb.pipeline import PixArtPipeline, save_picture
     if dtype not in ('float32','bfloat16','float16'): raise ValueError(f"dtype: want float32, bfloat16 or float16, got {dtype!r}")
     texts, px = read_prompts(prompts), size.split('x')
-    how = dict(steps=steps, cfg=cfg, sampler=sampler, negative=negative, size=(None if not size else tuple(map(int, px*2))[:2] if all(p.isdigit() for p in px) else size),
+    how = dict(steps=steps, cfg=cfg, sampler=sampler, negative=negative, size=(None if not size else size if not all(p.isdigit() for p in px) else int(size) if len(px)==1 else tuple(map(int, px))),
                **({k:v for k,v in dict(image=image, mask=mask, strength=strength).items() if v}))
     pipe = PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype), low_memory, transformer or None).to('cuda' if torch.cuda.is_available() else 'cpu')
     for i in range(0, len(texts), len(texts) if low_memory else 16):              # pictures are there as they are made

@@ -281,8 +281,8 @@ def denoise(self:PixArtPipeline,
 # %% ../nbs/10_pipeline.ipynb #7c0fb811
 def batches(jobs:list, batch:int)->list: # lists of positions
     "Positions of jobs that can be painted together"
-    sizes = dict.fromkeys(j.hw for j in jobs)
-    groups = [[i for i,j in enumerate(jobs) if j.hw==hw] for hw in sizes]
+    kinds = [(j.hw, j.z0 is None, j.new is None) for j in jobs]
+    groups = [[i for i,k in enumerate(kinds) if k==kind] for kind in dict.fromkeys(kinds)]
     return [g[i:i+batch] for g in groups for i in range(0, len(g), batch)]
 
 # %% ../nbs/10_pipeline.ipynb #8f12983a
@@ -326,7 +326,8 @@ def __call__(self:PixArtPipeline,
     P = len(sizes)
     if n<1 or batch<1: raise ValueError(f"n and batch: want 1 or more, got {n} and {batch}")
     if output not in ('pil','pt'): raise ValueError(f"output: want 'pil' or 'pt', got {output!r}")
-    if mask is not None and image is None: raise ValueError("mask: want an image to go with it, got none")
+    for name,v in (('mask',mask), ('strength',strength)):
+        if v is not None and image is None: raise ValueError(f"{name}: want an image to go with it, got none")
     if not isinstance(negative, tuple): negative = one_each(negative, P, 'negative')
     how = How(self.objective, steps, cfg, sampler, (.6 if mask is None else 1.) if strength is None else strength, interval, callback)
     jobs,pixels,fresh = self.plan([size if s is None else s for s in sizes], spread_seeds(seed, P, n), n, one_each(image, P, 'image'), one_each(mask, P, 'mask'))
