@@ -208,13 +208,14 @@ def sample_u(n:int,                 # how many
              how:str='uniform',     # 'uniform', 'logit-normal': more of the middle, or 'mixed': one in four uniform, the others logit-normal
              generator:torch.Generator|None=None,
              device:str='cpu',
+             middle:float=0.,       # of the logit-normal, as a logit: 0 is u = 0.5, 1 is u = 0.73
             )->Tensor:              # times in [0,1], `(n,)` float32
     "Draw flow times (Esser et al. 2024, §3.1)"
-    dev = generator.device if generator else device
-    if how=='uniform': return torch.rand(n, generator=generator, device=dev).to(device)
-    if how=='logit-normal': return torch.randn(n, generator=generator, device=dev).sigmoid().to(device)
-    if how=='mixed': return torch.where(torch.rand(n, generator=generator, device=dev)<.25, torch.rand(n, generator=generator, device=dev), torch.randn(n, generator=generator, device=dev).sigmoid()).to(device)
-    raise ValueError(f"flow times: want 'uniform', 'logit-normal' or 'mixed', got {how!r}")
+    if how not in ('uniform','logit-normal','mixed'): raise ValueError(f"flow times: want 'uniform', 'logit-normal' or 'mixed', got {how!r}")
+    rand = lambda f: f(n, generator=generator, device=generator.device if generator else device)
+    if how=='uniform': return rand(torch.rand).to(device)
+    if how=='logit-normal': return (middle+rand(torch.randn)).sigmoid().to(device)
+    return torch.where(rand(torch.rand)<.25, rand(torch.rand), (middle+rand(torch.randn)).sigmoid()).to(device)
 
 # %% ../nbs/08_diffusion.ipynb #b88f5bbd
 OBJECTIVES = 'eps','flow'

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .data import open_images
-from .latents import encode_images
+from .latents import encode_images, faster
 from .text import clean_caption, encode_text
 
 # %% ../nbs/05_features.ipynb #38835204
@@ -133,7 +133,7 @@ def extract(source,                 # whatever `open_images` takes
             shard:int=4096,         # samples in one shard
             progress:Callable=None, # called with (done, total)
             max_length:int=120,     # tokens of a caption at most
-            autocast:bool=False,    # run the networks in bfloat16
+            autocast:bool=False,    # run the networks in bfloat16 where that is faster
            )->'Features':
     "Encode all pictures and captions of a source into a folder of shards; go on where an earlier call stopped"
     source,out = open_images(source), Path(out)
@@ -144,7 +144,7 @@ def extract(source,                 # whatever `open_images` takes
     else:
         ids = {source[i].id for i in range(len(source))}
         made = dict(now, complete=False, name=source.name, skipped=[d for d in source.skipped if d['file'] not in ids], shards=[])
-    with torch.inference_mode(), torch.autocast(next(vae.parameters()).device.type, torch.bfloat16, enabled=autocast):
+    with torch.inference_mode(), faster(next(vae.parameters()).device, autocast):
         null, = _encode_texts([''], tokenizer, encoder, 1, max_length)
         _atomic(out/'null.npy', lambda f: np.save(f, null.astype(np.float16)))
         if not made['complete']: _encode_shards(source, out, made, (vae,tokenizer,encoder), progress)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['make_vae', 'quiet', 'load_vae', 'check_images', 'encode_images', 'decode_latents', 'vae_pictures', 'vae_loss', 'psnr',
-           'Muon', 'make_optimizers', 'set_lr', 'train_vae', 'measure_scale']
+           'fast_dtype', 'faster', 'orthogonal', 'Muon', 'make_optimizers', 'set_lr', 'train_vae', 'measure_scale']
 
 # %% ../nbs/03_latents.ipynb #d9fd5668
 import math, time
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -91,17 +92,44 @@ def psnr(a:Tensor, b:Tensor)->float:
     "Peak signal-to-noise ratio of pictures in [0,1], dB"
     return -10*math.log10((a-b).square().mean().item())
 
+# %% ../nbs/03_latents.ipynb #a2ecb29a
+@lru_cache
+def fast_dtype(device:str='cpu')->torch.dtype:
+    "bfloat16 where `device` multiplies matrices of it faster than of float32, else float32"
+    if device!='cpu': return torch.bfloat16 if device=='cuda' and torch.cuda.is_bf16_supported(False) else torch.float32
+    def seconds(dt):
+        a = torch.ones(256, 256, dtype=dt); start = time.perf_counter(); a@a
+        return time.perf_counter()-start
+    return min((torch.bfloat16, torch.float32), key=lambda dt: min(seconds(dt) for _ in range(3)))
+
+def faster(device, on=True):
+    "A context in which networks compute in the faster of bfloat16 and float32"
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=on and fast_dtype(kind)==torch.bfloat16)
+
 # %% ../nbs/03_latents.ipynb #b7e2a914
-class Muon(torch.optim.Muon):
-    "torch's Muon for weights of two and more dimensions; make it when the weights are where they will stay"
-    def __init__(self, params, lr, weight_decay=.01):
-        self.real = list(params)
-        super().__init__([torch.nn.Parameter(p.data.flatten(1)) for p in self.real], lr, weight_decay, adjust_lr_fn='match_rms_adamw') # views: one memory
+def orthogonal(g:Tensor, # `(n,m)`
+               steps=5,
+              )->Tensor: # as `g`, in the faster of bfloat16 and float32
+    "A matrix with the singular vectors of `g` and singular values near 1 (Newton-Schulz, coefficients of Jordan et al.)"
+    x = g.to(fast_dtype(g.device.type)); x = x.T if len(g)>g.shape[1] else x
+    x = x/x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        a = x@x.T
+        x = torch.addmm(x, torch.addmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return x.T if len(g)>g.shape[1] else x
+
+class Muon(torch.optim.Optimizer):
+    "Orthogonal steps along the averaged gradient, as large as AdamW's, for weights of two and more dimensions"
+    def __init__(self, params, lr, weight_decay=.01, momentum=.95): super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
+
+    @torch.no_grad()
     def step(self, closure=None):
-        for flat,p in zip(self.param_groups[0]['params'], self.real): flat.grad = None if p.grad is None else p.grad.flatten(1)
-        return super().step(closure)
-    def zero_grad(self, set_to_none=True):
-        for p in self.real: p.grad = None
+        for o in self.param_groups:
+            for p in (p for p in o['params'] if p.grad is not None):
+                m = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p)).lerp_(p.grad, 1-o['momentum'])
+                u = orthogonal(p.grad.lerp(m, o['momentum']).flatten(1))
+                p.mul_(1-o['lr']*o['weight_decay']).add_(u.view_as(p), alpha=-.2*max(u.shape)**.5*o['lr'])
 
 def make_optimizers(model, lr:float,
                     name='muon',         # or 'adamw' for everything
@@ -128,7 +156,7 @@ def train_vae(vae, minutes:float=60., steps:int=0, batch=16, lr=3e-3, seed=1000,
         for b in vae_pictures(64*batch, seed+i, px, vae.device).split(batch):
             if (at := done())>=1: break
             set_lr(opts, lr*min(1, (i+1)/100)*max(.005, 1-at))
-            with torch.autocast(vae.device.type, torch.bfloat16): loss = vae_loss(vae, b)
+            with faster(vae.device): loss = vae_loss(vae, b)
             loss.backward(); torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.)
             for o in opts: o.step(); o.zero_grad()
             i += 1

@@ -41,9 +41,10 @@ class Train:
     minutes:float=6.           # time budget, used if `steps` is 0
     objective:str='flow'       # 'eps' (PixArt's: noise and its variance) or 'flow' (velocity)
     times:str='mixed'          # how flow times are drawn: 'uniform', 'logit-normal' (more of the middle), 'mixed' (a quarter uniform)
+    times_middle:float=1.      # where the logit-normal has its middle, as a logit: 0 is 0.5, 1 is 0.73
     posterior:float=0.         # share of the VAE's own noise in the latents: 0 learns their means, 1 draws them anew each time
     drop_text:float=.1         # share of captions replaced by the null caption, for guidance
-    precision:str='bf16'       # 'bf16' (autocast over float32 weights) or 'no'
+    precision:str='bf16'       # 'bf16' (autocast over float32 weights, where the device is fast at it) or 'no'
     seed:int=0
     save_every:int=500         # steps between checkpoints
     keep:int=2                 # checkpoints to keep
@@ -71,7 +72,7 @@ def _xl2(size, batch):
                   Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', posterior=1., save_every=2000))
 
 PRESETS = {
-    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=90, save_every=1000)),
+    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:200000:1', 'class'), Optim(), Train(minutes=90, save_every=1000)),
     'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(), Train(minutes=6), init='stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
     'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),

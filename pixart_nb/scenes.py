@@ -7,8 +7,8 @@ __all__ = ['SHAPES', 'COLORS', 'TEXTURES', 'SIZES', 'BACKGROUNDS', 'RELATIONS', 
            'TONE', 'NUMBERS', 'PHRASES', 'BACKDROPS', 'SAY', 'K', 'Scenes', 'concat', 'held_out', 'sample_scenes',
            'sd_circle', 'sd_square', 'sd_triangle', 'sd_diamond', 'sd_cross', 'sd_ring', 'sd_heart', 'sd_star',
            'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'label',
-           'listed', 'reading_order', 'caption', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight', 'look',
-           'related', 'passes', 'score', 'judge', 'near_miss']
+           'listed', 'reading_order', 'caption', 'things', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight',
+           'look', 'related', 'passes', 'score', 'judge', 'near_miss']
 
 # %% ../nbs/01_scenes.ipynb #c61cfd2f
 import math, re
@@ -220,10 +220,10 @@ def phrase(s, i, j, say, many=False):
 SAY = dict(dense={'size','texture','color','relation','background'}, short=set())
 
 def label(s, i, rng):
-    "Labels for scene `i`: the class of each object (colour and shape), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.65,.15,.05,.05,.05,.05])
+    "Labels for scene `i`: the classes of its objects (shape, mostly with colour, pairs at times in relation), or one word about each, or one for the background"
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.55,.2,.1,.05,.05,.05])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
-    if what in ('class','shape'): return listed(article(phrase(s,i,j,{'color'} if what=='class' else set())) for j in reading_order(s, i))
+    if what in ('class','shape'): return things(s, i, {w for w,on in dict(color=what=='class', relation=rng.random()<.5).items() if on}, rng)
     names = dict(color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
     return ' '.join(names[k] for k in getattr(s, what)[i,reading_order(s, i)])
 
@@ -248,20 +248,19 @@ def caption(s:Scenes,     # scenes
     if kind=='plain': say = {'texture'} | {w for w,coin in zip(('size','color','relation','background'), rng.random(4)) if coin<.5}
     elif kind in SAY: say = SAY[kind]
     else: raise ValueError(f"kind: want 'dense', 'plain', 'short', 'class' or 'mixed', got {kind!r}")
-    n = s.n[i]
-    if n>1 and (s.shape[i,:n]==s.shape[i,0]).all(): text = f'{NUMBERS[n]} {phrase(s,i,0,say,True)}'
-    else: text = _list(s, i, say, rng)
+    text = things(s, i, say, rng)
     if 'background' not in say: return text
     name = list(BACKGROUNDS)[s.background[i]]
     return text+' '+str(rng.choice(BACKDROPS)).format(article(name), name=name)
 
-def _list(s, i, say, rng):
-    "Different objects in words: one, a pair in relation, or a list"
-    if s.n[i]==2 and 'relation' in say:
+def things(s, i, say, rng):
+    "The objects of scene `i` in words: so many of a kind, a pair in relation, or a list"
+    n = s.n[i]
+    if n>1 and (s.shape[i,:n]==s.shape[i,0]).all(): return f'{NUMBERS[n]} {phrase(s,i,0,say,True)}'
+    if n==2 and 'relation' in say:
         a,b = rng.permutation(2)
         return f'{article(phrase(s,i,a,say))} {rng.choice(PHRASES[relation(s,i,a,b)])} {article(phrase(s,i,b,say))}'
-    things = [article(phrase(s,i,j,say)) for j in reading_order(s, i)]
-    return listed(things)
+    return listed(article(phrase(s,i,j,say)) for j in reading_order(s, i))
 
 def captions(s:Scenes, kind='dense', seed=0)->list:
     "A caption for each scene"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from .latents import make_optimizers, quiet, set_lr
+from .latents import faster, make_optimizers, quiet, set_lr
 from .scenes import (BACKGROUNDS, COLORS, MAX_OBJECTS, NUMBERS, SHAPES, SIZES, TEXTURES, caption, plural, sample_scenes)
 
 # %% ../nbs/04_text.ipynb #227751c6
@@ -155,7 +155,7 @@ def pretrain_t5(t5, tokenizer, steps:int, batch=128, lr=1e-3, seed=0, log=None):
     opts = make_optimizers(t5, lr, hidden=lambda k,p: '.block.' in k and 'bias' not in k) + make_optimizers(near, lr, 'adamw')
     for i,(x,mask,y) in zip(range(steps), t5_batches(tokenizer, batch, rng)):
         set_lr(opts, lr*min(1, (i+1)/100)*(1-i/steps))
-        with torch.autocast('cpu', torch.bfloat16):
+        with faster('cpu'):
             states, shown = t5.encoder(input_ids=x, attention_mask=mask), mask & (torch.rand(x.shape)<.2+.8*torch.rand(len(x),1))
             gaps, beside = t5(encoder_outputs=states, attention_mask=shown, labels=y).loss, near(states.last_hidden_state, x)
         (gaps+beside).backward(); torch.nn.utils.clip_grad_norm_(t5.parameters(), 1.)

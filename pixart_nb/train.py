@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .data import open_world
 from .diffusion import sample_u, training_loss
 from .features import Features, batch_indices, extract
-from .latents import make_optimizers, set_lr
+from .latents import fast_dtype, make_optimizers, set_lr
 from .model import PixArt, load_pixart
 from .recipes import Recipe, lr_at, to_yaml
 
@@ -54,7 +54,7 @@ def make_batch(feats:Features, t, step:int, rank=0, world=1)->dict:
     g = step_generator(t.seed, step); rows = slice(rank, None, world)
     idx = batch_indices(len(feats), t.batch, t.seed, step)
     post = torch.randn(t.batch, *feats.latent_shape, generator=g); eps = torch.randn(t.batch, *feats.latent_shape, generator=g)
-    u = sample_u(t.batch, t.times if t.objective=='flow' else 'uniform', g); drop = torch.rand(t.batch, generator=g)<t.drop_text
+    u = sample_u(t.batch, t.times if t.objective=='flow' else 'uniform', g, middle=t.times_middle); drop = torch.rand(t.batch, generator=g)<t.drop_text
     b = feats.batch(idx[rows], noise=t.posterior*post[rows])
     dev = b['z'].device
     b['y'], b['y_mask'] = drop_captions(b['y'], b['y_mask'], *feats.null, drop[rows].to(dev))
@@ -133,7 +133,8 @@ def train(recipe:Recipe,
     "Train a `PixArt` on features"
     from accelerate import Accelerator
     o, t, out = recipe.optim, recipe.train, Path(out)
-    acc = Accelerator(mixed_precision=t.precision)
+    if t.precision not in ('bf16','no'): raise ValueError(f"precision: want 'bf16' or 'no', got {t.precision!r}")
+    acc = Accelerator(mixed_precision=t.precision if fast_dtype('cuda' if torch.cuda.is_available() else 'cpu')==torch.bfloat16 else 'no')
     raw = model or start_model(recipe)
     net, *opts = acc.prepare(raw.train(), *make_optimizers(raw.to(acc.device), o.lr, o.name, lambda k,p: 'table' not in k and not k.startswith(('x_embedder','final_layer')), o.betas, o.weight_decay))
     ema, state = EMA(raw, o.ema), dict(step=0, seconds=0.)
