@@ -11,7 +11,7 @@ import difflib, math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
-from .model import PixArtConfig, pixart_xl2
+from .model import PixArtConfig, pixart_sigma, pixart_xl2
 
 # %% ../nbs/11_recipes.ipynb #0fcf3acb
 @dataclass
@@ -20,6 +20,7 @@ class Data:
     source:str='world:24000'   # a captioned folder, or 'world:N[:SEED]'
     captions:str='mixed'       # kind of caption, for the embedded world: 'dense', 'plain', 'short', 'mixed', 'class'
     size:int=64                # picture side, pixels
+    tokens:int=120             # of a caption, at most
 
 @dataclass
 class Optim:
@@ -67,8 +68,9 @@ class Recipe:
 NANO = PixArtConfig(sample_size=8, dim=256, depth=8, heads=4, text_dim=128, out_channels=4)
 MINI = PixArtConfig(sample_size=32, dim=384, depth=8, heads=6, text_dim=128, out_channels=4)
 
-def _xl2(size, batch):
-    return Recipe(f'xl2-{size}', f'PixArt-XL/2 at {size} px, the published hyper-parameters', pixart_xl2(size), Data('images', size=size),
+def _xl2(size, batch, sigma=False):
+    model,data,name = (pixart_sigma(size, kv_compress=size>1024), Data('images', size=size, tokens=300), 'sigma') if sigma else (pixart_xl2(size), Data('images', size=size), 'xl2')
+    return Recipe(f'{name}-{size}', f'PixArt-{"Σ" if sigma else "XL/2"} at {size} px, the hyper-parameters published for PixArt-α', model, data,
                   Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', posterior=1., save_every=2000))
 
 PRESETS = {
@@ -76,7 +78,8 @@ PRESETS = {
     'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(), Train(minutes=6), init='stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
     'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),
-    'xl2-256':     lambda: _xl2(256, 176), 'xl2-512': lambda: _xl2(512, 38), 'xl2-1024': lambda: _xl2(1024, 12)}
+    'xl2-256':     lambda: _xl2(256, 176), 'xl2-512': lambda: _xl2(512, 38), 'xl2-1024': lambda: _xl2(1024, 12),
+    'sigma-512':   lambda: _xl2(512, 38, True), 'sigma-1024': lambda: _xl2(1024, 12, True), 'sigma-2048': lambda: _xl2(2048, 4, True)}
 
 def get_recipe(name:str, # a preset's name, or a `.yaml` file
               )->Recipe:

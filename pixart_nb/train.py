@@ -213,4 +213,4 @@ def features_for(recipe:Recipe, folder, vae, tokenizer, encoder, progress=None, 
     if src.startswith('world:'):
         n,*seed = [int(v) for v in src.split(':')[1:]]
         src = open_world(n, seed[0] if seed else 0, recipe.data.size, kind=recipe.data.captions)
-    return extract(src, folder, vae, tokenizer, encoder, size=recipe.data.size, progress=progress, autocast=autocast)
+    return extract(src, folder, vae, tokenizer, encoder, size=recipe.data.size, progress=progress, autocast=autocast, max_length=recipe.data.tokens)
