@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pack', 'unpack', 'fingerprint', 'extract', 'Shard', 'Feed', 'Features', 'open_features', 'verify_features',
-           'epoch_order', 'batch_indices']
+           'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'OnTheFly']
 
 # %% ../nbs/05_features.ipynb #dc309b11
 import hashlib, json, os, time, warnings
@@ -145,18 +145,22 @@ def _encode_pictures(source, ids, vae, hw, batch, condition=None, tick=lambda n:
     return kept, {f: np.concatenate([o[f] for o in out]) for f in (out[0] if out else ())}
 
 # %% ../nbs/05_features.ipynb #9eb1abde
+def _usable(source, ids, size, buckets):
+    "The cleaned captions of those samples that have one, and these samples by shape"
+    said = {i: clean_caption(source[i].caption) for i in ids}; shapes = {}
+    for i in ids:
+        if said[i]: shapes.setdefault(_pixels(source[i], size, buckets), []).append(i)
+        else: source.bad.setdefault(source[i].id, f'no caption: nothing is left of {source[i].caption!r:.60} after cleaning')
+    return {i: s for i,s in said.items() if s}, dict(sorted(shapes.items()))
+
 def _encode_shard(source, ids, nets, made, condition, tick):
     "The card and the fields of one shard (no fields if nothing is left of it)"
     vae,tokenizer,encoder = nets
-    clean = {c: clean_caption(c) for c in {source[i].caption for i in ids}}
-    said = {i: clean[source[i].caption] for i in ids}
-    for i in ids:
-        if not said[i]: source.bad.setdefault(source[i].id, f'no caption: nothing is left of {source[i].caption!r:.60} after cleaning')
-    tick(sum(not s for s in said.values()))
-    shape = {i: _pixels(source[i], made['size'], made['buckets']) for i in ids if said[i]}
+    said,shapes = _usable(source, ids, made['size'], made['buckets'])
+    tick(len(ids)-len(said))
     fields,parts,kept = {},[],[]
-    for hw in sorted(set(shape.values())):
-        good,got = _encode_pictures(source, [i for i in shape if shape[i]==hw], vae, hw, made['batch'], condition, tick)
+    for hw,some in shapes.items():
+        good,got = _encode_pictures(source, some, vae, hw, made['batch'], condition, tick)
         if good: parts.append([*hw, len(good)]); kept += good
         fields |= {f'{k}-{hw[0]}x{hw[1]}': v for k,v in got.items()}
     skipped = [dict(file=source[i].id, reason=source.bad[source[i].id]) for i in sorted(set(ids)-set(kept))]
@@ -284,6 +288,12 @@ def _join(shards):
                   None if g[0].condition is None else torch.cat([s.condition for s in g])) for g in groups.values()]
 
 # %% ../nbs/05_features.ipynb #4f6fbc09
+def _read_ahead(folder, shards):
+    "Ask the operating system to have the files of these shards in its cache soon"
+    for p in (p for s in shards for p in Path(folder).glob(f'{s}.*.npy')):
+        with open(p, 'rb') as f:
+            if hasattr(os, 'posix_fadvise'): os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
 def _asked(indices, n):
     i = np.asarray(indices, dtype=np.int64).reshape(-1)
     if len(i)==0 or i.min()<0 or i.max()>=n: raise IndexError(f'wanted at least one index in [0,{n}), got {i.tolist()[:8]}')
@@ -292,17 +302,12 @@ def _asked(indices, n):
 class Feed:
     "Batches by index: what features on disk, in memory and made on the fly have in common"
     def _lay(self, shapes, counts):
-        "Note which indices have which shape `(C,h,w)`"
-        self.shapes, self.starts = [tuple(s) for s in shapes], np.cumsum([0,*counts])
+        "Note which indices have which shape `(C,h,w)`; samples of one shape follow each other: `buckets` holds their ranges"
+        self.shapes, self.starts, self.buckets = [tuple(s) for s in shapes], np.cumsum([0,*counts]), {}
+        for s,a,n in zip(self.shapes, self.starts.tolist(), counts): self.buckets[s] = range(self.buckets[s].start if s in self.buckets else a, a+n)
     def _parts(self, i): return np.searchsorted(self.starts, i, 'right')-1
 
     def __len__(self): return int(self.starts[-1])
-    @property
-    def buckets(self)->dict: # `(C,h,w)` of the latents → range of indices
-        "Samples of one shape follow each other"
-        out = {}
-        for s,a,b in zip(self.shapes, self.starts.tolist(), self.starts[1:].tolist()): out[s] = range(out[s].start if s in out else a, b)
-        return out
     def shape(self, indices)->tuple: # `(C,h,w)`
         "Shape of the latents of a batch; it must be one"
         found = {self.shapes[p] for p in set(self._parts(_asked(indices, len(self))).tolist())}
@@ -313,6 +318,10 @@ class Feed:
         "Shape of all latents, if they have one"
         if len(self.buckets)>1: raise ValueError(f'wanted latents of one shape, got {[*self.buckets]}: ask `shape(indices)` of each batch')
         return self.shapes[0]
+
+    def indices(self, batch:int, seed:int, step:int)->np.ndarray: # `(batch,)`
+        "The samples of one training step, all of one shape: a function of seed and step"
+        return bucket_indices([len(r) for r in self.buckets.values()], batch, seed, step)
 
     def batch(self,
               indices,        # which samples, `(B,)`, all of one shape
@@ -359,6 +368,25 @@ class Features(Feed):
         got = [self.shards[p].fields(i[a]-self.starts[p], L) for p,a in zip(found, at)]
         back = torch.from_numpy(np.concatenate(at).argsort())
         return {k: torch.cat([g[k] for g in got])[back.to(got[0][k].device)] for k in got[0]}
+
+    def stream(self,
+               batch:int,    # samples in a batch
+               seed:int,     # of the run
+               epoch:int,    # from 0
+               buffer:int=8, # shards that are mixed at a time
+              ):             # yields indices, `(batch,)`, of one shape
+        "All samples of an epoch, each once, in batches that touch few shards at a time; the next shards are read ahead"
+        rng,left,homes = np.random.default_rng([seed, epoch]), {}, {}
+        for (name,_,n),a in zip(self.homes, np.cumsum([0]+[n for *_,n in self.homes])): homes.setdefault(name, []).append(np.arange(a, a+n))
+        order = rng.permutation(sorted(homes)).tolist()
+        for k in range(0, len(order), buffer):
+            _read_ahead(self.folder, order[k+buffer:k+2*buffer])
+            for i in (i for name in order[k:k+buffer] for i in homes.pop(name)): left.setdefault(self.shape(i[:1]), []).append(i)
+            now,last = [], not homes
+            for s,parts in left.items():
+                i = rng.permutation(np.concatenate(parts)); whole = len(i) if last else len(i)//batch*batch
+                now += [i[j:j+batch] for j in range(0, whole, batch)]; left[s] = [i[whole:]]       # the rest joins the next shards
+            yield from (now[j] for j in rng.permutation(len(now)))
 
     def rows(self, indices)->list: # of `dict(id, caption)`
         "Ids and captions of samples"
@@ -409,3 +437,84 @@ def batch_indices(n:int,     # number of samples
     "The samples of one training step; batches run on across the ends of epochs, so nothing is dropped"
     at = np.arange(step*batch, (step+1)*batch)
     return np.concatenate([_order(n, seed, int(e))[at[at//n==e]%n] for e in np.unique(at//n)])
+
+# %% ../nbs/05_features.ipynb #6492331a
+@lru_cache(maxsize=4)
+def _turns(sizes, batch, seed, epoch):
+    "Which bucket each step of an epoch takes from"
+    steps = [(epoch+1)*n//batch - epoch*n//batch for n in sizes]
+    return np.random.default_rng([seed, epoch, 1]).permutation(np.repeat(np.arange(len(sizes)), steps))
+
+def bucket_indices(sizes:list, # samples in each bucket; bucket after bucket they are numbered
+                   batch:int,  # samples in a step
+                   seed:int,   # of the run
+                   step:int,   # from 0
+                  )->np.ndarray: # `(batch,)`
+    "The samples of one training step, all of one bucket"
+    sizes,epoch = tuple(sizes), step*batch//sum(sizes)
+    before = lambda e: sum(e*n//batch for n in sizes)                  # steps before epoch e
+    while before(epoch+1)<=step: epoch += 1
+    turns,j = _turns(sizes, batch, seed, epoch), step-before(epoch)
+    b = int(turns[j]); done = epoch*sizes[b]//batch + int((turns[:j]==b).sum())
+    return sum(sizes[:b]) + batch_indices(sizes[b], batch, seed, done)
+
+# %% ../nbs/05_features.ipynb #eca7a155
+def prefetch(make:Callable, # of a step: its batch, a dict of tensors
+             steps,         # in which order
+             device=None,   # where the batches go; None: nowhere
+             ahead:int=2,   # batches made before they are asked for
+            ):              # yields batches
+    "Batches made by a thread while the caller works"
+    pin = device is not None and torch.device(device).type=='cuda'
+    def ready(step): b = make(step); return {k: v.pin_memory() if pin and v.device.type=='cpu' else v for k,v in b.items()}
+    pool,steps = ThreadPoolExecutor(1), iter(steps)
+    coming = deque(pool.submit(ready, s) for s in islice(steps, ahead))
+    try:
+        while coming:
+            b = coming.popleft().result()
+            coming.extend(pool.submit(ready, s) for s in islice(steps, 1))
+            yield b if device is None else {k: v.to(device, non_blocking=True) for k,v in b.items()}
+    finally: pool.shutdown(cancel_futures=True)
+
+# %% ../nbs/05_features.ipynb #489a5124
+class OnTheFly(Feed):
+    "Batches like those of `Features`, computed when they are asked for; nothing is stored"
+    def __init__(self,
+                 source,                  # whatever `open_images` takes
+                 vae, tokenizer, encoder, # the networks, on their device, in eval mode
+                 size:int=64, max_length:int=120, autocast:bool=False, buckets:int=0, condition:Callable=None): # as for `extract`
+        self.source,self.vae,self.tokenizer,self.encoder = open_images(source), vae, tokenizer, encoder
+        self.max_length,self.autocast,self.condition,self.scaling_factor = max_length, autocast, condition, vae.config.scaling_factor
+        self.said,shapes = _usable(self.source, range(len(self.source)), size, buckets)
+        shapes = {hw: [i for k in range(0, len(ids), 64) for i in self.source.images(ids[k:k+64], hw[0] if hw[0]==hw[1] else hw)[0]] for hw,ids in shapes.items()}
+        f,shapes = 2**(len(vae.config.block_out_channels)-1), {hw: ids for hw,ids in shapes.items() if ids}
+        if not shapes: raise ValueError(f'wanted captioned pictures in {self.source.name}, got none that can be used: {self.source.skipped[:3]}')
+        self.ids = [i for ids in shapes.values() for i in ids]
+        self._lay([(vae.config.latent_channels, h//f, w//f) for h,w in shapes], [len(ids) for ids in shapes.values()])
+        self.pixels = {s: hw[0] if hw[0]==hw[1] else hw for s,hw in zip(self.shapes, shapes)}
+    def __repr__(self): return f'{self.source.name}: {len(self)} samples on the fly, latents {", ".join(map(str, self.buckets))}'
+
+    @property
+    def null(self)->tuple: # `(y,y_mask)` of the empty caption, `(1,L,d)` and `(1,L)`
+        "What guidance sets against a caption"
+        y,y_mask = self._text([''])
+        return y.float(), y_mask
+    def to_memory(self, device='cpu')->'OnTheFly':
+        "Itself: its batches come from where the networks are"
+        return self
+    def rows(self, indices)->list: # of `dict(id, caption)`
+        "Ids and captions of samples"
+        return [dict(id=self.source[i].id, caption=self.said[i]) for i in (self.ids[k] for k in _asked(indices, len(self)))]
+
+    @torch.no_grad()
+    def _text(self, texts):
+        y,y_mask = encode_text(texts, self.tokenizer, self.encoder, self.max_length, clean=False)
+        return y.half(), y_mask
+    @torch.no_grad()
+    def _gather(self, i):
+        ids = [self.ids[k] for k in i]
+        kept,x = self.source.images(ids, self.pixels[self.shape(i)])
+        if kept!=ids: raise ValueError(f'wanted to read {[self.source[k].id for k in ids if k not in kept]} once more, got {self.source.skipped[-1:]}')
+        with faster(self.vae.device, self.autocast):
+            fields = _latents(self.vae, x.to(self.vae.device), self.condition); y,y_mask = self._text([self.said[k] for k in ids])
+        return fields | dict(y=y, y_mask=y_mask, size=torch.tensor([(self.source[k].height, self.source[k].width) for k in ids]).float())
