@@ -527,6 +527,7 @@ def open_folder(folder:str|Path, # a folder, or a file in it that says how to re
     return src
 
 def _what_is_there(folder, src):
+    if (folder/'captions.jsonl').exists(): return 'there is a captions.jsonl: open that'
     deeper = next(iter(sorted(folder.glob('*/metadata.*'))), None)
     if deeper: return f'there is a {deeper.name} in its folder {deeper.parent.name}: open that one'
     if src.bad: return f'{len(src.bad)} skipped, the first: {next(f"{f}: {r}" for f,r in src.bad.items())}'
