@@ -136,10 +136,11 @@ def make_optimizers(model, lr:float,
                     hidden=lambda k,p: True, # which matrices are inner ones: `hidden(name, weight)`
                     betas=(.9,.99), weight_decay=.01,
                    )->list:              # of optimisers; together they hold each weight once
-    "Muon for the inner matrices of a net and AdamW for the rest, or AdamW alone"
+    "Muon for the inner matrices of a net and AdamW for the rest, or AdamW alone; vectors are not decayed"
     if name not in ('muon','adamw'): raise ValueError(f"optimizer: want 'muon' or 'adamw', got {name!r}")
     inner = {k for k,p in model.named_parameters() if name=='muon' and p.ndim>1 and k.endswith('weight') and hidden(k,p)}
-    rest = torch.optim.AdamW([p for k,p in model.named_parameters() if k not in inner], lr, betas, weight_decay=weight_decay, fused=True)
+    other = [p for k,p in model.named_parameters() if k not in inner]
+    rest = torch.optim.AdamW([dict(params=[p for p in other if (p.ndim>1)==many], weight_decay=weight_decay*many) for many in (True,False)], lr, betas, fused=True)
     return [rest, Muon([p for k,p in model.named_parameters() if k in inner], lr, weight_decay)] if inner else [rest]
 
 def set_lr(opts, lr):
