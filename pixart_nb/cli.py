@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
-           'extract_features', 'train_recipe', 'read_prompts', 'sample', 'convert_weights', 'evaluate_pipeline',
-           'with_help', 'main']
+           'extract_features', 'what_it_takes', 'train_recipe', 'read_prompts', 'sample', 'convert_weights',
+           'evaluate_pipeline', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, sys, time
 from dataclasses import replace
 from pathlib import Path
 
-from .recipes import Recipe, get_recipe
+from .recipes import Recipe, get_recipe, override
 
 # %% ../nbs/20_train_and_demo.ipynb #6eb2b8d1
 def clock(s:float # seconds
          )->str:
-    "Seconds as `m:ss`"
-    s = int(round(max(0, s))); return f'{s//60}:{s%60:02}'
+    "Seconds as `m:ss`, `h:mm:ss` or days"
+    s = int(round(max(0, s))); h = f'{s//3600}:{s//60%60:02}'
+    return f'{s//60}:{s%60:02}' if s<3600 else f'{h}:{s%60:02}' if s<2*86400 else f'{s/86400:,.0f} days'
 
 class Phase:
     "One progress line: rate and time left while it runs, a summary when it ends"
@@ -42,7 +43,7 @@ class Phase:
     def train(self, share, row):
         "For `train(progress=…)`: share of the run and the line of its log"
         took = time.time()-self.start
-        text = f"{self.name:<22} {share:>4.0%}  step {row['step']:,}  loss {row['loss']:.4f}  {row['per_second']:,.0f} samples/s  {clock(took)}  "
+        text = f"{self.name:<22} {share:>4.0%}  step {row['step']:,}  loss {row['loss']:.4f}  {row['per_second']:,.0f} samples/s ({row['used']:.0%} of peak)  lr {row['lr']:.1e}  {clock(took)}  "
         if share<1: text += f"{clock(took/share*(1-share)) if share>0 else '?'} left"
         if self.out.isatty(): self.out.write('\r\033[K'+text+('\n' if share>=1 else ''))
         elif share>=1 or time.time()-self.shown>60: self.out.write(text.rstrip()+'\n'); self.shown = time.time()
@@ -176,6 +177,18 @@ def extract_features(source:str,     # folder with captioned pictures, or 'world
     f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
+def what_it_takes(r)->str:
+    "Parameters, arithmetic, memory and time of a recipe on this machine, without training"
+    import torch
+    from pixart_nb.latents import fast_dtype, matmul_rate
+    from pixart_nb.recipes import cost
+    c, device, t = cost(r), 'cuda' if torch.cuda.is_available() else 'cpu', r.train; rate = matmul_rate(device)
+    best = rate/c['flop']; steps = t.steps or int(t.minutes*60*best/t.batch)
+    return (f"{r}\n{c['parameters']/1e6:,.1f} M parameters, {c['flop']/1e9:,.1f} GFLOP per sample and step\n"
+            + 'GiB on each device: '+', '.join(f'{k} {c[k]/2**30:.2f}' for k in ('weights','gradients','average','optimizer','activations','total'))
+            + f"\nthis {device} multiplies {str(fast_dtype(device))[6:]} at {rate/1e9:,.0f} GFLOP/s: at most {best:,.1f} samples/s; "
+            + (f'{steps:,} steps of {t.batch} take at least {clock(steps*t.batch/best)}' if t.steps else f'at most {steps:,} steps of {t.batch} in {t.minutes:g} minutes'))
+
 def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  out:str='runs/train', # folder for checkpoints, log and pipeline
                  init:str='',        # weights to start from; '' what the recipe says
@@ -184,15 +197,18 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  features:str='',    # folder with features; made if it is not there
                  pipeline:str='',    # whose VAE and text encoder; '' for the small model's
                  resume:bool=False,  # go on from the latest checkpoint in `out`
-                 half:bool=False):   # store the transformer in float16
+                 half:bool=False,    # store the transformer in float16
+                 dry_run:bool=False, # only say what it would take
+                 set:tuple[str,...]=()): # fields of the recipe, `optim.lr=3e-4`; `--optim.lr 3e-4` is the same
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
     from pixart_nb.model import to_diffusers
     from pixart_nb.train import features_for, train
-    r, out = get_recipe(recipe), Path(out)
+    r, out = override(get_recipe(recipe), dict(s.split('=', 1) for s in set)), Path(out)
     if init: r.init = init
-    elif r.init=='stage1': r.init = str(shipped('nano-stage1'))
+    elif r.init in ('nano-stage1','pixart-nano'): r.init = str(shipped(r.init))
     if minutes: r.train.minutes, r.train.steps = minutes, 0
     if steps: r.train.steps = steps
+    if dry_run: return print(what_it_takes(r))
     vae, tok, enc = load_nets(pipeline or None)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train)
@@ -264,6 +280,16 @@ def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that c
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
 VERBS = dict(demo=demo, scenes=scenes, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, convert=convert_weights)
 
+def dotted(args:list)->list:
+    "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"
+    rest, pairs, it = [], [], iter(args)
+    for a in it:
+        key,eq,v = a[2:].partition('=') if a.startswith('--') else ('','','')
+        if '.' not in key: rest.append(a); continue
+        if (v := v if eq else next(it, None)) is None: raise ValueError(f'{a}: want a value behind it, got none')
+        pairs.append(f'{key}={v}')
+    return rest+['--set', *pairs] if pairs else rest
+
 def with_help(f):
     "`f` with the comments behind its arguments as help texts of the command line"
     import types, typing, tyro
@@ -276,5 +302,6 @@ def main(args:list=None # words after `pixart`; None: the command line
         ):
     "The command `pixart`"
     import tyro
-    try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
+    args = sys.argv[1:] if args is None else list(args)
+    try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=dotted(args) if args[:1]==['train'] else args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
     except (ValueError, FileNotFoundError, FileExistsError) as e: sys.exit(f'pixart: {e}')

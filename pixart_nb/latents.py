@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_vae', 'quiet', 'load_vae', 'check_images', 'encode_images', 'decode_latents', 'vae_pictures', 'vae_loss', 'psnr',
-           'fast_dtype', 'faster', 'orthogonal', 'Muon', 'make_optimizers', 'set_lr', 'train_vae', 'measure_scale']
+           'fast_dtype', 'matmul_rate', 'faster', 'orthogonal', 'Muon', 'make_optimizers', 'set_lr', 'train_vae',
+           'measure_scale']
 
 # %% ../nbs/03_latents.ipynb #d9fd5668
 import math, time
@@ -101,6 +102,15 @@ def fast_dtype(device:str='cpu')->torch.dtype:
         a = torch.ones(256, 256, dtype=dt); start = time.perf_counter(); a@a
         return time.perf_counter()-start
     return min((torch.bfloat16, torch.float32), key=lambda dt: min(seconds(dt) for _ in range(3)))
+
+def matmul_rate(device:str='cpu', n=1024)->float: # floating-point operations per second
+    "How fast large matrices are multiplied here, in the faster of bfloat16 and float32"
+    a, best = torch.randn(n, n, device=device).to(fast_dtype(torch.device(device).type)), math.inf
+    for _ in range(4):
+        start = time.perf_counter(); b = a@a
+        b[0,0].item()                                                       # waits for the device
+        best = min(best, time.perf_counter()-start)
+    return 2*n**3/best
 
 def faster(device, on=True):
     "A context in which networks compute in the faster of bfloat16 and float32"

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from .data import open_world
 from .diffusion import sample_u, training_loss
 from .features import Features, extract
-from .latents import fast_dtype, make_optimizers, set_lr
+from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
 from .model import PixArt, load_pixart
-from .recipes import Recipe, lr_at, to_yaml
+from .recipes import Recipe, lr_at, to_yaml, train_flop
 
 # %% ../nbs/12_train.ipynb #6b00f538
 class EMA:
@@ -178,12 +178,14 @@ def train(recipe:Recipe,
     run = torch.compile(net) if t.compile else net
     log, tick, strikes, interrupted = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
+    peak, words = matmul_rate(acc.device)*acc.num_processes, recipe.data.tokens
     def part(k): # loss of the k-th part of this process's share
+        nonlocal words
         b = make_batch(feats, t, state['step'], acc.process_index*t.accumulate+k, share)
-        cond = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}
+        cond, words = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}, b['y'].shape[1]
         return loss_of(run, b['z'], b['y'], b['y_mask'], t.objective, b['t'], b['eps'], **cond)['loss']/t.accumulate
     def note(**more):
-        line = log.write(state['step'], opts[0].param_groups[0]['lr'], t.batch, time.time()-tick, acc, skipped=state['skipped'], **more)
+        line = log.write(state['step'], opts[0].param_groups[0]['lr'], t.batch, time.time()-tick, acc, train_flop(recipe.model, words)/peak, skipped=state['skipped'], **more)
         acc.log({k:v for k,v in line.items() if k!='step'}, step=state['step'])
         if progress and main: progress(min(1, over()), line)
     def save():
@@ -243,9 +245,9 @@ class Log:
     def close_step(self, norm):
         new = torch.stack([self.loss, torch.as_tensor(norm, device=self.loss.device).float()])
         self.sums, self.n, self.loss = new if self.sums is None else self.sums+new, self.n+1, 0.
-    def write(self, step, lr, batch, seconds, acc, **more):
-        loss,norm = acc.reduce(self.sums/self.n, 'mean').tolist(); now = time.time()
-        line = dict(step=step, loss=round(loss, 7), grad_norm=round(norm, 4), lr=lr, per_second=round(self.n*batch/(now-self.at), 1), seconds=round(seconds, 1), **more)
+    def write(self, step, lr, batch, seconds, acc, cost, **more): # cost of a sample, in seconds of nothing but multiplying
+        loss,norm = acc.reduce(self.sums/self.n, 'mean').tolist(); now = time.time(); rate = self.n*batch/(now-self.at)
+        line = dict(step=step, loss=round(loss, 7), grad_norm=round(norm, 4), lr=lr, per_second=round(rate, 1), used=round(rate*cost, 3), seconds=round(seconds, 1), **more)
         if self.main:
             with open(self.path, 'a') as f: f.write(json.dumps(line)+'\n')
         self.sums, self.n, self.at = None, 0, now
