@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
-           'extract_features', 'what_it_takes', 'train_recipe', 'read_prompts', 'sample', 'convert_weights',
+           'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'read_prompts', 'sample', 'convert_weights',
            'evaluate_pipeline', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
@@ -112,7 +112,7 @@ def _score(pipe, prompts, texts, out, steps, cfg):
     return result
 
 # %% ../nbs/20_train_and_demo.ipynb #b36f093e
-def demo(data:str='',            # a folder with captioned pictures; '' for the embedded world
+def demo(data:str='',            # captioned pictures, whatever `extract` takes; '' for the embedded world
          out:str='runs/demo',    # where everything goes; an unfinished demo there is continued
          minutes:float=6.,       # training time
          n:int=24_000,           # pictures to write, if from the embedded world
@@ -167,14 +167,18 @@ def scenes(out:str,         # folder to make
     from pixart_nb.data import write_world
     print(write_world(out, n, seed=seed, px=px, split=split, kind=captions, progress=Phase('writing pictures', 'pictures')))
 
-def extract_features(source:str,     # folder with captioned pictures, or 'world:N[:SEED]'
+def extract_features(source:str,     # captioned pictures: a folder, metadata.csv, data_info.json, tars, Parquet, 'hf:owner/name[:split[:N]]', 'world:N[:SEED]'
                      out:str,        # folder for the shards
                      pipeline:str='', # whose VAE and text encoder; '' for the small model's
                      size:int=64,    # side in pixels
-                     batch:int=64):  # pictures at once
+                     batch:int=64,   # pictures at once
+                     most_bad:float=.1): # share of bad samples that is accepted, 0 to 1
     "Encode captioned pictures into feature shards"
+    from pixart_nb.data import check_share, open_images
     from pixart_nb.features import extract
+    source = open_images(source); check_share(source, most_bad)
     f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
+    check_share(source, most_bad)                                             # some are found out only when they are read
     print(f'{f}\n{out}')
 
 def what_it_takes(r)->str:
@@ -188,6 +192,20 @@ def what_it_takes(r)->str:
             + 'GiB on each device: '+', '.join(f'{k} {c[k]/2**30:.2f}' for k in ('weights','gradients','average','optimizer','activations','total'))
             + f"\nthis {device} multiplies {str(fast_dtype(device))[6:]} at {rate/1e9:,.0f} GFLOP/s: at most {best:,.1f} samples/s; "
             + (f'{steps:,} steps of {t.batch} take at least {clock(steps*t.batch/best)}' if t.steps else f'at most {steps:,} steps of {t.batch} in {t.minutes:g} minutes'))
+
+def caption(folder:str,          # pictures; or the file with their captions (metadata.jsonl, …), if these are wanted
+            model:str='',        # folder or hub id of an image-text-to-text model; '' for LLaVA-1.5 7B
+            prompt:str='',       # the question; `{caption}` in it becomes the caption the picture has; '' for a dense description
+            original:bool=False, # without a prompt: tell the model the captions the pictures have
+            keep:float=0.,       # weight of the old caption beside the new one's 1; 0 leaves it out
+            batch:int=8,         # pictures at once
+            max_tokens:int=200,  # of a caption
+            temperature:float=0.,# 0: the most likely word each time
+            seed:int=0,
+            most_bad:float=.1):  # share of unreadable pictures that is accepted, 0 to 1
+    "Let a vision-language model caption a folder; run it again to go on"
+    from pixart_nb.captioner import DENSE, HINTED, MODEL, caption_folder
+    print(caption_folder(folder, model or MODEL, prompt or (HINTED if original else DENSE), batch, max_tokens, temperature, seed, keep, most_bad, Phase('captioning', 'pictures')))
 
 def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  out:str='runs/train', # folder for checkpoints, log and pipeline
@@ -278,7 +296,7 @@ def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that c
     print(report(result)); print(save_scores(result, out))
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, convert=convert_weights)
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, convert=convert_weights)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"
@@ -304,4 +322,4 @@ def main(args:list=None # words after `pixart`; None: the command line
     import tyro
     args = sys.argv[1:] if args is None else list(args)
     try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=dotted(args) if args[:1]==['train'] else args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
-    except (ValueError, FileNotFoundError, FileExistsError) as e: sys.exit(f'pixart: {e}')
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as e: sys.exit(f'pixart: {e}')

@@ -374,12 +374,12 @@ def _json_object(b):
     if not isinstance(row, dict): raise ValueError(f'wanted a JSON object, got {row!s:.60}')
     return row
 
-def _tar_row(path, file, parts):
-    "The `Row` of one sample: `parts` has where each of its files begins, and how long it is"
+def _tar_row(path, file, parts, tar):
+    "The `Row` of one sample: `parts` has where each of its files begins in `tar`, and how long it is"
+    def read(k): tar.seek(parts[k][0]); return tar.read(parts[k][1])
     try:
         kind = next((k for k in parts if '.'+k in PICTURES), None)
         if not kind: return Row(f'{file}.{next(iter(parts))}', reason=f'no picture: wanted one of {PICTURES}, got {sorted(parts)}')
-        read = lambda k: _slice(path, *parts[k]).read()
         extra = _json_object(read('json')) if 'json' in parts else {}
         text = next((read(k).decode('utf-8-sig') for k in CAPTION_KEYS+('txt',) if k in parts), None)
         key = next((c for c in ('captions',*CAPTION_KEYS) if extra.get(c) is not None), None)
@@ -405,7 +405,8 @@ def rows_tar(paths:list[Path], # tars
         except (tarfile.TarError, *UNREADABLE) as e:
             yield Row(name, reason=f'wanted an uncompressed tar, got an error: {_reason(e)}')
             if samples and not any('.'+k in PICTURES for k in parts): samples.pop(key)   # the sample in which it breaks off is told by that
-        for file,parts in samples.items(): yield _tar_row(path, file, parts)
+        if samples:
+            with open(path, 'rb') as tar: yield from (_tar_row(path, file, parts, tar) for file,parts in samples.items())
 
 # %% ../nbs/02_data.ipynb #bbadb67c
 IMAGE_KEYS = ('image','jpg','jpeg','png','webp','img','picture','bytes')
