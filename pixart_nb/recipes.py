@@ -57,6 +57,7 @@ class Train:
     valid_every:int=0          # steps between losses on other samples, at fixed noise and times; 0: never
     patience:int=10            # steps in a row without a finite gradient, before it gives up
     compile:bool=False         # let torch.compile rewrite the model
+    shard:bool=False           # split weights, gradients, average and optimiser state over the devices (FSDP)
     trackers:str=''            # besides log.jsonl: 'tensorboard', 'wandb', 'trackio', or several with commas
 
 @dataclass
