@@ -8,7 +8,7 @@ __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures'
            'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
-import json, sys, time
+import json, os, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def load_nets(pipeline=None):
     import torch
     from pixart_nb.latents import load_vae
     from pixart_nb.text import load_text
-    home, device = pipeline or shipped('pixart-nano'), 'cuda' if torch.cuda.is_available() else 'cpu'
+    home, device = pipeline or shipped('pixart-nano'), f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
     tokenizer, encoder = load_text(home)
     return load_vae(home).to(device), tokenizer, encoder.to(device)
 
@@ -170,10 +170,11 @@ def extract_features(source:str,     # folder with captioned pictures, or 'world
                      out:str,        # folder for the shards
                      pipeline:str='', # whose VAE and text encoder; '' for the small model's
                      size:int=64,    # side in pixels
-                     batch:int=64):  # pictures at once
-    "Encode captioned pictures into feature shards"
+                     batch:int=64,   # pictures at once
+                     buckets:int=0): # 0: squares; else shapes of about size² pixels, sides multiples of this, 16 for PixArt
+    "Encode captioned pictures into feature shards; several processes, started by `accelerate launch`, share the work"
     from pixart_nb.features import extract
-    f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
+    f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, buckets=buckets, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
 def train_recipe(recipe:str,         # a preset's name or a .yaml file

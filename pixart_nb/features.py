@@ -7,7 +7,7 @@ __all__ = ['pack', 'unpack', 'fingerprint', 'extract', 'Shard', 'Feed', 'Feature
            'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'OnTheFly']
 
 # %% ../nbs/05_features.ipynb #dc309b11
-import hashlib, json, mmap, os, time, warnings
+import ctypes, hashlib, json, mmap, os, time, warnings
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -278,19 +278,21 @@ class Shard:
         out = dict(latent=_take(self.latent, rows), y=y, y_mask=y_mask, size=torch.from_numpy(self.size[rows]).float())
         return out if self.condition is None else out | dict(condition=_take(self.condition, rows))
 
-def _map(path, samples=0):
-    "A file as a memory map; if its samples are small, without reading ahead around each"
-    x = np.load(path, mmap_mode='c')
-    if samples and x.nbytes/samples < 2**16 and hasattr(mmap, 'MADV_RANDOM'): x._mmap.madvise(mmap.MADV_RANDOM)
-    return x
+def _map(path, samples):
+    "A float16 array of so many samples as a memory map that keeps no file open; if they are small, nothing is read ahead around them"
+    with open(path, 'rb') as f:
+        np.lib.format.read_magic(f); shape,*_ = np.lib.format.read_array_header_1_0(f); start = f.tell()
+    raw = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    if len(raw)/samples < 2**16 and hasattr(mmap, 'MADV_RANDOM'): ctypes.CDLL(None).madvise(ctypes.c_void_p(raw.data_ptr()), ctypes.c_size_t(len(raw)), mmap.MADV_RANDOM)
+    return raw[start:].view(torch.float16).view(shape)
 
 def _open_shards(folder, card):
     "One `Shard` for each shape on a card"
-    load = lambda field, samples=0: _map(_path(folder, card['name'], field), samples)
-    text,(offset,caption,size),a = torch.from_numpy(load('text', card['n'])), (np.asarray(load(k)) for k in ('offset','caption','size')), 0
+    path = lambda field: _path(folder, card['name'], field)
+    text,(offset,caption,size),a = _map(path('text'), card['n']), (np.load(path(k)) for k in ('offset','caption','size')), 0
     first,length = offset[caption], np.diff(offset)[caption]
     for h,w,n in card['parts']:
-        latent,condition = (torch.from_numpy(load(f, n)) if _path(folder, card['name'], f).name in card['files'] else None for f in (f'latent-{h}x{w}', f'condition-{h}x{w}'))
+        latent,condition = (_map(path(f), n) if path(f).name in card['files'] else None for f in (f'latent-{h}x{w}', f'condition-{h}x{w}'))
         yield Shard(latent, text, first[a:a+n], length[a:a+n], size[a:a+n], condition)
         a += n
 
@@ -426,7 +428,7 @@ def open_features(folder:str|Path,                        # what `extract` made
     made = json.loads(path.read_text())
     _check(folder, made, dict(version=2, **({'vae':_vae_card(vae)} if vae else {}), **({'tokenizer':_tokenizer_card(tokenizer)} if tokenizer else {}),
                               **({'text_encoder':_encoder_card(encoder)} if encoder else {})))
-    cards = made['shards'] if made['complete'] else [_card(folder, p.stem) for p in sorted(folder.glob('shard-?????.json'))]
+    cards = made['shards'] if made['complete'] else [_card(folder, p.stem) for p in sorted(folder.glob('shard-*.json'))]
     if not made['complete']: warnings.warn(f'{folder} is not complete: call `extract` again to go on with it')
     found = sorted(((tuple(s.latent.shape[1:]), c['name'], k, s) for c in cards if c['n'] for k,s in enumerate(_open_shards(folder, c))), key=lambda f: f[:2])
     if not found: raise ValueError(f'wanted features in {folder}, got none: {sum(len(c["skipped"]) for c in cards)} samples were skipped, see its skipped.jsonl')
@@ -437,7 +439,7 @@ def open_features(folder:str|Path,                        # what `extract` made
 
 def verify_features(folder:str|Path)->list: # names of files
     "Read everything and compare it with its checksum; delete what is named and call `extract` again to make it anew"
-    return [f for p in sorted(Path(folder).glob('shard-?????.json')) for f in _damage(folder, _card(folder, p.stem))]
+    return [f for p in sorted(Path(folder).glob('shard-*.json')) for f in _damage(folder, _card(folder, p.stem))]
 
 # %% ../nbs/05_features.ipynb #35a3deb2
 def epoch_order(n:int,     # number of samples
