@@ -8,7 +8,7 @@ __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures'
            'evaluate_pipeline', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
-import json, sys, time
+import json, os, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def load_nets(pipeline=None):
     import torch
     from pixart_nb.latents import load_vae
     from pixart_nb.text import load_text
-    home, device = pipeline or shipped('pixart-nano'), 'cuda' if torch.cuda.is_available() else 'cpu'
+    home, device = pipeline or shipped('pixart-nano'), f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
     tokenizer, encoder = load_text(home)
     return load_vae(home).to(device), tokenizer, encoder.to(device)
 
@@ -172,13 +172,11 @@ def extract_features(source:str,     # captioned pictures: a folder, metadata.cs
                      pipeline:str='', # whose VAE and text encoder; '' for the small model's
                      size:int=64,    # side in pixels
                      batch:int=64,   # pictures at once
-                     most_bad:float=.1): # share of bad samples that is accepted, 0 to 1
-    "Encode captioned pictures into feature shards"
-    from pixart_nb.data import check_share, open_images
+                     most_bad:float=.1, # share of bad samples that is accepted, 0 to 1
+                     buckets:int=0): # 0: squares; else shapes of about size² pixels, sides multiples of this, 16 for PixArt
+    "Encode captioned pictures into feature shards; several processes, started by `accelerate launch`, share the work"
     from pixart_nb.features import extract
-    source = open_images(source); check_share(source, most_bad)
-    f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, progress=Phase('extracting features', 'pictures'))
-    check_share(source, most_bad)                                             # some are found out only when they are read
+    f = extract(source, out, *load_nets(pipeline or None), size=size, batch=batch, autocast=True, buckets=buckets, most_bad=most_bad, progress=Phase('extracting features', 'pictures'))
     print(f'{f}\n{out}')
 
 def what_it_takes(r)->str:

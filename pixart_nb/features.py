@@ -7,7 +7,7 @@ __all__ = ['pack', 'unpack', 'fingerprint', 'extract', 'Shard', 'Feed', 'Feature
            'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'OnTheFly']
 
 # %% ../nbs/05_features.ipynb #dc309b11
-import hashlib, json, os, time, warnings
+import ctypes, hashlib, json, mmap, os, time, warnings
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from .data import nearest_bucket, open_images
+from .data import check_share, nearest_bucket, open_images
 from .latents import encode_images, faster
 from .text import clean_caption, encode_text
 
@@ -30,6 +30,10 @@ def pack(states:list, # one `(L_i,d)` array for each caption
     zero = np.zeros((1, np.shape(states[0])[1]), np.float16)
     return np.concatenate([zero, *(np.asarray(s, np.float16) for s in states)]), np.cumsum([1]+[len(s) for s in states])
 
+def _take(t:Tensor, at:np.ndarray)->Tensor:
+    "`t[at]`, wherever `t` lies; NumPy's `take` is the fastest on a processor"
+    return torch.from_numpy(t.numpy().take(at, 0)) if t.device.type=='cpu' else t[torch.from_numpy(at).to(t.device)]
+
 def unpack(text:Tensor,       # `(1+tokens,d)`, zeros, then texts end to end
            first:np.ndarray,  # `(B,)` where each begins
            length:np.ndarray, # `(B,)` how many tokens it has
@@ -38,8 +42,7 @@ def unpack(text:Tensor,       # `(1+tokens,d)`, zeros, then texts end to end
     "Cut texts out and pad them"
     at = np.arange(L or length.max())[None]                                 # (1,L)
     y_mask = at < length[:,None]                                            # (B,L)
-    where = torch.from_numpy(np.where(y_mask, first[:,None]+at, 0)).to(text.device)                                     # (B,L)
-    y = text.index_select(0, where.flatten()).unflatten(0, where.shape)     # (B,L,d); `text[where]` is the same, ten times slower
+    y = _take(text, np.where(y_mask, first[:,None]+at, 0))                  # (B,L,d)
     return y, torch.from_numpy(y_mask).to(text.device)
 
 # %% ../nbs/05_features.ipynb #80825800
@@ -145,24 +148,32 @@ def _encode_pictures(source, ids, vae, hw, batch, condition=None, tick=lambda n:
     return kept, {f: np.concatenate([o[f] for o in out]) for f in (out[0] if out else ())}
 
 # %% ../nbs/05_features.ipynb #9eb1abde
-def _usable(source, ids, size, buckets):
-    "The cleaned captions of those samples that have one, and these samples by shape"
-    said = {i: clean_caption(source[i].caption) for i in ids}; shapes = {}
+def _by_shape(source, ids, size, buckets):
+    "`(height,width)` → samples to be brought to it"
+    shapes = {}
+    for i in ids: shapes.setdefault(_pixels(source[i], size, buckets), []).append(i)
+    return dict(sorted(shapes.items()))
+
+def _cleaned_texts(source, ids): return {i: clean_caption(source[i].caption) for i in ids}
+
+def _cleaned(source, ids):
+    "The cleaned captions of those samples that have one"
+    said = _cleaned_texts(source, ids)
     for i in ids:
-        if said[i]: shapes.setdefault(_pixels(source[i], size, buckets), []).append(i)
-        else: source.bad.setdefault(source[i].id, f'no caption: nothing is left of {source[i].caption!r:.60} after cleaning')
-    return {i: s for i,s in said.items() if s}, dict(sorted(shapes.items()))
+        if not said[i]: source.bad.setdefault(source[i].id, f'no caption: nothing is left of {source[i].caption!r:.60} after cleaning')
+    return {i: s for i,s in said.items() if s}
 
 def _encode_shard(source, ids, nets, made, condition, tick):
     "The card and the fields of one shard (no fields if nothing is left of it)"
     vae,tokenizer,encoder = nets
-    said,shapes = _usable(source, ids, made['size'], made['buckets'])
-    tick(len(ids)-len(said))
     fields,parts,kept = {},[],[]
-    for hw,some in shapes.items():
-        good,got = _encode_pictures(source, some, vae, hw, made['batch'], condition, tick)
-        if good: parts.append([*hw, len(good)]); kept += good
-        fields |= {f'{k}-{hw[0]}x{hw[1]}': v for k,v in got.items()}
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(_cleaned_texts, source, ids)                                              # slow; below it comes from a cache
+        pictures = {hw: _encode_pictures(source, some, vae, hw, made['batch'], condition, tick) for hw,some in _by_shape(source, ids, made['size'], made['buckets']).items()}
+    said = _cleaned(source, ids)
+    for hw,(good,got) in pictures.items():
+        at = [k for k,i in enumerate(good) if i in said]
+        if at: parts.append([*hw, len(at)]); kept += [good[k] for k in at]; fields |= {f'{k}-{hw[0]}x{hw[1]}': v[at] for k,v in got.items()}
     skipped = [dict(file=source[i].id, reason=source.bad[source[i].id]) for i in sorted(set(ids)-set(kept))]
     if kept: fields |= _text_fields([said[i] for i in kept], tokenizer, encoder, made)
     if kept: fields |= dict(size=np.array([(source[i].height, source[i].width) for i in kept], np.int32), rows=[dict(id=source[i].id, caption=said[i]) for i in kept])
@@ -200,15 +211,17 @@ def extract(source,                 # whatever `open_images` takes
             autocast:bool=False,    # run the networks in bfloat16 where that is faster
             buckets:int=0,          # 0: squares; else each picture takes the shape nearest to its own, of about `size`² pixels, sides multiples of this
             condition:Callable=None,# pictures `(B,3,h,w)` in [0,1] → pictures to be encoded and stored, too; known by its name
+            most_bad:float=1.,      # share of samples that may be unusable, 0 to 1; more end the run
             rank:int=None, world:int=None, # do shards rank, rank+world, …; None: as `accelerate launch` or `torchrun` say
            )->'Features':           # None while shards of other processes are missing
     "Encode all pictures and captions of a source into a folder of shards; make what an earlier call left to do"
     source,out,(rank,world,together) = open_images(source), Path(out), _share(rank, world)
     now = _describe(source, vae, tokenizer, encoder, condition, size=size, buckets=buckets, shard=shard, batch=batch, max_length=max_length, autocast=autocast)
+    check_share(source, most_bad)
     made = _begin(source, out, now, rank, world)
     with torch.inference_mode(), faster(next(vae.parameters()).device, autocast):
         if not (out/'null.npy').exists(): _write_npy(out/'null.npy', _encode_texts([''], tokenizer, encoder, 1, max_length)[0].astype(np.float16), rank)
-        _encode_shards(source, out, made, (vae,tokenizer,encoder), condition, rank, world, progress)
+        _encode_shards(source, out, made, (vae,tokenizer,encoder), condition, rank, world, progress, most_bad)
     done = _join_cards(out, made, -(-len(source)//shard), rank)
     while together and not done: time.sleep(.5); done = json.loads((out/'manifest.json').read_text())['complete']     # if another of us dies, its launcher ends us
     return open_features(out) if done else None
@@ -226,7 +239,7 @@ def _begin(source, out, now, rank, world):
     if not made['complete'] and made['versions']!=libs: warnings.warn(f'{out} was begun with {made["versions"]} and goes on with {libs}')
     return made
 
-def _encode_shards(source, out, made, nets, condition, rank, world, progress):
+def _encode_shards(source, out, made, nets, condition, rank, world, progress, most_bad=1.):
     "Make those of our shards that are not there"
     n,size = len(source), made['shard']
     ours = {_name(k): range(k*size, min(n, (k+1)*size)) for k in range(rank, -(-n//size), world)}
@@ -239,7 +252,7 @@ def _encode_shards(source, out, made, nets, condition, rank, world, progress):
         if progress and k: progress(done, total)
     for name,ids in todo.items():
         card,fields = _encode_shard(source, list(ids), nets, made, condition, tick)
-        _write_shard(out, dict(name=name, **card), fields, rank)
+        _write_shard(out, dict(name=name, **card), fields, rank); check_share(source, most_bad)
 
 def _join_cards(out, made, shards, rank):
     "If all cards are there: into the manifest with them"
@@ -261,20 +274,27 @@ class Shard:
     size:np.ndarray       # `(n,2)` height and width of the picture it was, in pixels
     condition:Tensor=None # `(n,C,h,w)` float16
 
-    def fields(self, rows, L): # `(B,)` int64, tokens to pad to
+    def fields(self, rows, L=0): # `(B,)` int64; tokens to pad to, 0: the longest
         "What is stored of some samples"
-        at = torch.from_numpy(rows).to(self.latent.device)
         y,y_mask = unpack(self.text, self.first[rows], self.length[rows], L)
-        out = dict(latent=self.latent.index_select(0, at), y=y, y_mask=y_mask, size=torch.from_numpy(self.size[rows]).float())
-        return out if self.condition is None else out | dict(condition=self.condition.index_select(0, at))
+        out = dict(latent=_take(self.latent, rows), y=y, y_mask=y_mask, size=torch.from_numpy(self.size[rows]).float())
+        return out if self.condition is None else out | dict(condition=_take(self.condition, rows))
+
+def _map(path, samples):
+    "A float16 array of so many samples as a memory map that keeps no file open; if they are small, nothing is read ahead around them"
+    with open(path, 'rb') as f:
+        np.lib.format.read_magic(f); shape,*_ = np.lib.format.read_array_header_1_0(f); start = f.tell()
+    raw = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    if len(raw)/samples < 2**16 and hasattr(mmap, 'MADV_RANDOM'): ctypes.CDLL(None).madvise(ctypes.c_void_p(raw.data_ptr()), ctypes.c_size_t(len(raw)), mmap.MADV_RANDOM)
+    return raw[start:].view(torch.float16).view(shape)
 
 def _open_shards(folder, card):
     "One `Shard` for each shape on a card"
-    load = lambda field: np.load(_path(folder, card['name'], field), mmap_mode='c')
-    text,(offset,caption,size),a = torch.from_numpy(load('text')), (np.asarray(load(k)) for k in ('offset','caption','size')), 0
+    path = lambda field: _path(folder, card['name'], field)
+    text,(offset,caption,size),a = _map(path('text'), card['n']), (np.load(path(k)) for k in ('offset','caption','size')), 0
     first,length = offset[caption], np.diff(offset)[caption]
     for h,w,n in card['parts']:
-        latent,condition = (torch.from_numpy(load(f)) if _path(folder, card['name'], f).name in card['files'] else None for f in (f'latent-{h}x{w}', f'condition-{h}x{w}'))
+        latent,condition = (_map(path(f), n) if path(f).name in card['files'] else None for f in (f'latent-{h}x{w}', f'condition-{h}x{w}'))
         yield Shard(latent, text, first[a:a+n], length[a:a+n], size[a:a+n], condition)
         a += n
 
@@ -310,6 +330,7 @@ class Feed:
     def __len__(self): return int(self.starts[-1])
     def shape(self, indices)->tuple: # `(C,h,w)`
         "Shape of the latents of a batch; it must be one"
+        if len(self.buckets)==1: return self.shapes[0]
         found = {self.shapes[p] for p in set(self._parts(_asked(indices, len(self))).tolist())}
         if len(found)>1: raise ValueError(f'wanted samples of one shape in a batch, got {sorted(found)}: take indices from `indices` or `stream`')
         return found.pop()
@@ -331,9 +352,10 @@ class Feed:
         "A batch as the model wants it, latents drawn anew"
         i = _asked(indices, len(self)); _,h,w = self.shape(i)
         f = self._gather(i)
-        mean,std = f['latent'].float().chunk(2, 1)                                                 # (B,C,h,w) twice
+        mean,std = f['latent'].chunk(2, 1)                                                         # (B,C,h,w) twice
         if noise is None: noise = torch.randn(mean.shape, generator=generator, device=generator.device if generator else 'cpu')
-        out = dict(z=(mean+std*torch.as_tensor(noise, device=mean.device))*self.scaling_factor, y=f['y'].float(), y_mask=f['y_mask'],
+        z = (std.float()*torch.as_tensor(noise, device=mean.device)).add_(mean).mul_(self.scaling_factor)
+        out = dict(z=z, y=f['y'].float(), y_mask=f['y_mask'],
                    size=f['size'].to(mean.device), ratio=torch.full((len(i),), h/w, device=mean.device))
         return out | dict(condition=f['condition'].float()*self.scaling_factor) if 'condition' in f else out
 
@@ -357,11 +379,13 @@ class Features(Feed):
 
     def to_memory(self, device='cpu')->'Features':
         "The same, joined in the memory of a device"
+        _read_ahead(self.folder, {name for name,*_ in self.homes})
         joined = _join(self.shards); text = joined[0].text.to(device)
         move = lambda s: replace(s, latent=s.latent.to(device), text=text, condition=None if s.condition is None else s.condition.to(device))
         return replace(self, shards=[move(s) for s in joined], null=tuple(t.to(device) for t in self.null))
 
     def _gather(self, i):
+        if len(self.shards)==1: return self.shards[0].fields(i)
         part = self._parts(i); found = np.unique(part).tolist(); L = max(int(self.shards[p].length[i[part==p]-self.starts[p]].max()) for p in found)
         if len(found)==1: return self.shards[found[0]].fields(i-self.starts[found[0]], L)
         at = [np.flatnonzero(part==p) for p in found]
@@ -406,7 +430,7 @@ def open_features(folder:str|Path,                        # what `extract` made
     made = json.loads(path.read_text())
     _check(folder, made, dict(version=2, **({'vae':_vae_card(vae)} if vae else {}), **({'tokenizer':_tokenizer_card(tokenizer)} if tokenizer else {}),
                               **({'text_encoder':_encoder_card(encoder)} if encoder else {})))
-    cards = made['shards'] if made['complete'] else [_card(folder, p.stem) for p in sorted(folder.glob('shard-?????.json'))]
+    cards = made['shards'] if made['complete'] else [_card(folder, p.stem) for p in sorted(folder.glob('shard-*.json'))]
     if not made['complete']: warnings.warn(f'{folder} is not complete: call `extract` again to go on with it')
     found = sorted(((tuple(s.latent.shape[1:]), c['name'], k, s) for c in cards if c['n'] for k,s in enumerate(_open_shards(folder, c))), key=lambda f: f[:2])
     if not found: raise ValueError(f'wanted features in {folder}, got none: {sum(len(c["skipped"]) for c in cards)} samples were skipped, see its skipped.jsonl')
@@ -417,7 +441,7 @@ def open_features(folder:str|Path,                        # what `extract` made
 
 def verify_features(folder:str|Path)->list: # names of files
     "Read everything and compare it with its checksum; delete what is named and call `extract` again to make it anew"
-    return [f for p in sorted(Path(folder).glob('shard-?????.json')) for f in _damage(folder, _card(folder, p.stem))]
+    return [f for p in sorted(Path(folder).glob('shard-*.json')) for f in _damage(folder, _card(folder, p.stem))]
 
 # %% ../nbs/05_features.ipynb #35a3deb2
 def epoch_order(n:int,     # number of samples
@@ -485,7 +509,7 @@ class OnTheFly(Feed):
                  size:int=64, max_length:int=120, autocast:bool=False, buckets:int=0, condition:Callable=None): # as for `extract`
         self.source,self.vae,self.tokenizer,self.encoder = open_images(source), vae, tokenizer, encoder
         self.max_length,self.autocast,self.condition,self.scaling_factor = max_length, autocast, condition, vae.config.scaling_factor
-        self.said,shapes = _usable(self.source, range(len(self.source)), size, buckets)
+        self.said = _cleaned(self.source, range(len(self.source))); shapes = _by_shape(self.source, self.said, size, buckets)
         shapes = {hw: [i for k in range(0, len(ids), 64) for i in self.source.images(ids[k:k+64], hw[0] if hw[0]==hw[1] else hw)[0]] for hw,ids in shapes.items()}
         f,shapes = 2**(len(vae.config.block_out_channels)-1), {hw: ids for hw,ids in shapes.items() if ids}
         if not shapes: raise ValueError(f'wanted captioned pictures in {self.source.name}, got none that can be used: {self.source.skipped[:3]}')

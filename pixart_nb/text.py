@@ -26,7 +26,9 @@ def clean_caption(text:str # any text
     "Clean a caption as PixArt does, twice over (paper's code; here diffusers' own rules)"
     if not isinstance(text, str): raise ValueError(f'want a caption as text, got {type(text).__name__}')
     from diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha import PixArtAlphaPipeline
-    return PixArtAlphaPipeline._text_preprocessing(object.__new__(PixArtAlphaPipeline), text, clean_caption=True)[0]
+    clean = object.__new__(PixArtAlphaPipeline)._clean_caption
+    once = clean(text)
+    return once if once==text else clean(once)                                      # what the first time left alone, the second will
 
 # %% ../nbs/04_text.ipynb #6ba3bf4d
 WORDS = [*SHAPES, *map(plural, SHAPES), *COLORS, *TEXTURES, *SIZES, *BACKGROUNDS, *NUMBERS,
