@@ -228,6 +228,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     vae, tok, enc = load_nets(pipeline or None)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train)
+    if int(os.environ.get('RANK', 0)): return                             # of several processes the first writes
     _finish(run, r, vae, enc, tok, out, half)
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')
     print(out/'pipeline')
