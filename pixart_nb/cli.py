@@ -207,7 +207,7 @@ def caption(folder:str,          # pictures; or the file with their captions (me
 
 def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  out:str='runs/train', # folder for checkpoints, log and pipeline
-                 init:str='',        # weights to start from; '' what the recipe says
+                 init:str='',        # weights to start from; '' what the recipe says, 'none' fresh ones
                  minutes:float=0.,   # time budget; 0: what the recipe says
                  steps:int=0,        # optimiser steps, instead
                  features:str='',    # folder with features; made if it is not there
@@ -220,7 +220,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     from pixart_nb.model import to_diffusers
     from pixart_nb.train import features_for, train
     r, out = override(get_recipe(recipe), dict(s.split('=', 1) for s in set)), Path(out)
-    if init: r.init = init
+    if init: r.init = '' if init=='none' else init
     elif r.init in ('nano-stage1','pixart-nano'): r.init = str(shipped(r.init))
     if minutes: r.train.minutes, r.train.steps = minutes, 0
     if steps: r.train.steps = steps

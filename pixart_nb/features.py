@@ -250,9 +250,11 @@ def _encode_shards(source, out, made, nets, condition, rank, world, progress, mo
         nonlocal done
         done += k
         if progress and k: progress(done, total)
+    bad = len(made['skipped'])+sum(len(_card(out, k)['skipped']) for k in ours if k not in todo)
     for name,ids in todo.items():
         card,fields = _encode_shard(source, list(ids), nets, made, condition, tick)
-        _write_shard(out, dict(name=name, **card), fields, rank); check_share(source, most_bad)
+        _write_shard(out, dict(name=name, **card), fields, rank); bad += len(card['skipped'])
+        if bad > most_bad*(total+len(made['skipped'])): raise ValueError(f'{source.name}: {bad} samples are bad, more than {most_bad:.0%} of {total+len(made["skipped"]):,}; the latest: {card["skipped"][-1:]}')
 
 def _join_cards(out, made, shards, rank):
     "If all cards are there: into the manifest with them"
