@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pack', 'unpack', 'fingerprint', 'extract', 'Shard', 'Feed', 'Features', 'open_features', 'verify_features',
-           'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'OnTheFly']
+           'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'pick_caption', 'OnTheFly']
 
 # %% ../nbs/05_features.ipynb #dc309b11
 import ctypes, hashlib, json, mmap, os, time, warnings
@@ -154,7 +154,9 @@ def _by_shape(source, ids, size, buckets):
     for i in ids: shapes.setdefault(_pixels(source[i], size, buckets), []).append(i)
     return dict(sorted(shapes.items()))
 
-def _cleaned_texts(source, ids): return {i: clean_caption(source[i].caption) for i in ids}
+def _cleaned_texts(source, ids):
+    "The captions of samples with their weights, cleaned, without those of which nothing is left"
+    return {i: [(t,w) for c,w in source[i].captions or ((source[i].caption,1.),) if (t := clean_caption(c))] for i in ids}
 
 def _cleaned(source, ids):
     "The cleaned captions of those samples that have one"
@@ -176,16 +178,19 @@ def _encode_shard(source, ids, nets, made, condition, tick):
         if at: parts.append([*hw, len(at)]); kept += [good[k] for k in at]; fields |= {f'{k}-{hw[0]}x{hw[1]}': v[at] for k,v in got.items()}
     skipped = [dict(file=source[i].id, reason=source.bad[source[i].id]) for i in sorted(set(ids)-set(kept))]
     if kept: fields |= _text_fields([said[i] for i in kept], tokenizer, encoder, made)
-    if kept: fields |= dict(size=np.array([(source[i].height, source[i].width) for i in kept], np.int32), rows=[dict(id=source[i].id, caption=said[i]) for i in kept])
+    if kept: fields |= dict(size=np.array([(source[i].height, source[i].width) for i in kept], np.int32), rows=[dict(id=source[i].id, caption=said[i][0][0]) | (dict(captions=said[i]) if len(said[i])>1 else {}) for i in kept])
     cut = int((np.diff(fields['offset'])>=made['max_length']).sum()) if kept else 0                        # captions too long for the encoder
     if bad := [k for k,v in fields.items() if k!='rows' and not np.isfinite(v).all()]: raise ValueError(f'wanted features within the range of float16 (±65504), got infinities in {bad}')
     return dict(source=[ids[0], ids[-1]+1], n=len(kept), parts=parts, cut=cut, skipped=skipped), fields
 
 def _text_fields(captions, tokenizer, encoder, made):
-    "Each caption once, and which picture has which"
-    texts = list(dict.fromkeys(captions)); number = {t:k for k,t in enumerate(texts)}
+    "Each caption once, and which picture has which; if some have several, `choice`: where each picture's begin, and `until`: how far each reaches into [0,1)"
+    texts = list(dict.fromkeys(t for c in captions for t,_ in c)); number = {t:k for k,t in enumerate(texts)}
     text,offset = pack(_encode_texts(texts, tokenizer, encoder, made['batch'], made['max_length']))
-    return dict(text=text, offset=offset, caption=np.array([number[c] for c in captions]))
+    fields = dict(text=text, offset=offset, caption=np.array([number[t] for c in captions for t,_ in c]))
+    if max(map(len, captions))==1: return fields
+    until = [np.cumsum([w for _,w in c])/sum(w for _,w in c) for c in captions]                  # each caption's place in [0,1)
+    return fields | dict(choice=np.cumsum([0]+[len(c) for c in captions]), until=np.concatenate(until))
 
 # %% ../nbs/05_features.ipynb #f409c3a2
 def _describe(source, vae, tokenizer, encoder, condition, **settings):
@@ -271,14 +276,23 @@ class Shard:
     "Samples of one shape; the shapes of a shard share their `text`"
     latent:Tensor         # `(n,2C,h,w)` float16, mean and std
     text:Tensor           # `(1+tokens,d)` float16
-    first:np.ndarray      # `(n,)` where the caption begins
-    length:np.ndarray     # `(n,)` how many tokens it has
+    first:np.ndarray      # `(n,)` where the caption begins; `(m,)` if samples have several
+    length:np.ndarray     # `(n,)` or `(m,)`, how many tokens it has
     size:np.ndarray       # `(n,2)` height and width of the picture it was, in pixels
     condition:Tensor=None # `(n,C,h,w)` float16
+    choice:np.ndarray=None # `(n+1,)` where the captions of a sample begin among the m; None: one each
+    until:np.ndarray=None  # `(m,)` how far each caption reaches into [0,1)
 
-    def fields(self, rows, L=0): # `(B,)` int64; tokens to pad to, 0: the longest
+    def __post_init__(self):
+        if self.choice is not None: self.keys = np.repeat(np.arange(len(self.latent)), np.diff(self.choice))+self.until
+    def captions(self, rows, u=None): # `(B,)` int64; `(B,)` in [0,1), None: 0
+        "Which captions: of several the one whose part of [0,1) holds u"
+        if self.choice is None: return rows
+        return np.minimum(np.searchsorted(self.keys, rows+(0 if u is None else u), 'right'), self.choice[rows+1]-1)
+
+    def fields(self, rows, L=0, u=None): # `(B,)` int64; tokens to pad to, 0: the longest; `(B,)` in [0,1) chooses captions
         "What is stored of some samples"
-        y,y_mask = unpack(self.text, self.first[rows], self.length[rows], L)
+        c = self.captions(rows, u); y,y_mask = unpack(self.text, self.first[c], self.length[c], L)
         out = dict(latent=_take(self.latent, rows), y=y, y_mask=y_mask, size=torch.from_numpy(self.size[rows]).float())
         return out if self.condition is None else out | dict(condition=_take(self.condition, rows))
 
@@ -295,9 +309,11 @@ def _open_shards(folder, card):
     path = lambda field: _path(folder, card['name'], field)
     text,(offset,caption,size),a = _map(path('text'), card['n']), (np.load(path(k)) for k in ('offset','caption','size')), 0
     first,length = offset[caption], np.diff(offset)[caption]
+    several = path('choice').name in card['files']; choice,until = (np.load(path(k)) for k in ('choice','until')) if several else (np.arange(card['n']+1), None)
     for h,w,n in card['parts']:
         latent,condition = (_map(path(f), n) if path(f).name in card['files'] else None for f in (f'latent-{h}x{w}', f'condition-{h}x{w}'))
-        yield Shard(latent, text, first[a:a+n], length[a:a+n], size[a:a+n], condition)
+        c = slice(choice[a], choice[a+n])
+        yield Shard(latent, text, first[c], length[c], size[a:a+n], condition, *((choice[a:a+n+1]-choice[a], until[c]) if several else ()))
         a += n
 
 def _join(shards):
@@ -306,8 +322,14 @@ def _join(shards):
     before = dict(zip(texts, np.cumsum([0]+[len(t) for t in texts.values()])))
     text,groups = torch.cat([*texts.values()]), {}
     for s in shards: groups.setdefault(s.latent.shape[1:], []).append(s)
+    if any(s.choice is not None for s in shards):
+        one = lambda s: s if s.choice is not None else replace(s, choice=np.arange(len(s.latent)+1), until=np.ones(len(s.latent)))
+        groups = {k: [one(s) for s in g] for k,g in groups.items()}
+    def several(g): # choices, one after the other
+        if g[0].choice is None: return ()
+        return np.cumsum(np.concatenate([[0], *(np.diff(s.choice) for s in g)])), np.concatenate([s.until for s in g])
     return [Shard(torch.cat([s.latent for s in g]), text, *(np.concatenate(x) for x in ([s.first+before[id(s.text)] for s in g], [s.length for s in g], [s.size for s in g])),
-                  None if g[0].condition is None else torch.cat([s.condition for s in g])) for g in groups.values()]
+                  None if g[0].condition is None else torch.cat([s.condition for s in g]), *several(g)) for g in groups.values()]
 
 # %% ../nbs/05_features.ipynb #4f6fbc09
 def _read_ahead(folder, shards):
@@ -350,10 +372,11 @@ class Feed:
               indices,        # which samples, `(B,)`, all of one shape
               generator=None, # of the posterior noise; one on the CPU gives the same noise on every machine
               noise=None,     # or the noise itself, `(B,C,h,w)`; 0 for the mean
+              u=None,         # `(B,)` in [0,1), chooses among several captions by their weights; None: the first
              )->dict: # `z` `(B,C,h,w)` float32, scaled; `y` `(B,L,d)` float32; `y_mask` `(B,L)`; `size` `(B,2)` and `ratio` `(B,)`; if stored `condition`, as `z`
         "A batch as the model wants it, latents drawn anew"
         i = _asked(indices, len(self)); _,h,w = self.shape(i)
-        f = self._gather(i)
+        f = self._gather(i, None if u is None else np.asarray(u, dtype=np.float64))
         mean,std = f['latent'].chunk(2, 1)                                                         # (B,C,h,w) twice
         if noise is None: noise = torch.randn(mean.shape, generator=generator, device=generator.device if generator else 'cpu')
         z = (std.float()*torch.as_tensor(noise, device=mean.device)).add_(mean).mul_(self.scaling_factor)
@@ -386,12 +409,13 @@ class Features(Feed):
         move = lambda s: replace(s, latent=s.latent.to(device), text=text, condition=None if s.condition is None else s.condition.to(device))
         return replace(self, shards=[move(s) for s in joined], null=tuple(t.to(device) for t in self.null))
 
-    def _gather(self, i):
-        if len(self.shards)==1: return self.shards[0].fields(i)
-        part = self._parts(i); found = np.unique(part).tolist(); L = max(int(self.shards[p].length[i[part==p]-self.starts[p]].max()) for p in found)
-        if len(found)==1: return self.shards[found[0]].fields(i-self.starts[found[0]], L)
-        at = [np.flatnonzero(part==p) for p in found]
-        got = [self.shards[p].fields(i[a]-self.starts[p], L) for p,a in zip(found, at)]
+    def _gather(self, i, u=None):
+        if len(self.shards)==1: return self.shards[0].fields(i, 0, u)
+        part = self._parts(i); found = np.unique(part).tolist()
+        if len(found)==1: return self.shards[found[0]].fields(i-self.starts[found[0]], 0, u)
+        at = [np.flatnonzero(part==p) for p in found]; of = [(self.shards[p], i[a]-self.starts[p], None if u is None else u[a]) for p,a in zip(found, at)]
+        L = max(int(s.length[s.captions(rows, v)].max()) for s,rows,v in of)
+        got = [s.fields(rows, L, v) for s,rows,v in of]
         back = torch.from_numpy(np.concatenate(at).argsort())
         return {k: torch.cat([g[k] for g in got])[back.to(got[0][k].device)] for k in got[0]}
 
@@ -503,6 +527,13 @@ def prefetch(make:Callable, # of a step: its batch, a dict of tensors
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/05_features.ipynb #489a5124
+def pick_caption(captions:list, # of `(text, weight)`
+                 u:float,       # in [0,1)
+                )->str:
+    "One of several captions, each as often as its weight says"
+    until = np.cumsum([w for _,w in captions])
+    return captions[min(int(np.searchsorted(until/until[-1], u, 'right')), len(captions)-1)][0]
+
 class OnTheFly(Feed):
     "Batches like those of `Features`, computed when they are asked for; nothing is stored"
     def __init__(self,
@@ -530,17 +561,17 @@ class OnTheFly(Feed):
         return self
     def rows(self, indices)->list: # of `dict(id, caption)`
         "Ids and captions of samples"
-        return [dict(id=self.source[i].id, caption=self.said[i]) for i in (self.ids[k] for k in _asked(indices, len(self)))]
+        return [dict(id=self.source[i].id, caption=self.said[i][0][0]) for i in (self.ids[k] for k in _asked(indices, len(self)))]
 
     @torch.no_grad()
     def _text(self, texts):
         y,y_mask = encode_text(texts, self.tokenizer, self.encoder, self.max_length, clean=False)
         return y.half(), y_mask
     @torch.no_grad()
-    def _gather(self, i):
-        ids = [self.ids[k] for k in i]
+    def _gather(self, i, u=None):
+        ids = [self.ids[k] for k in i]; texts = [pick_caption(self.said[k], v) for k,v in zip(ids, np.zeros(len(ids)) if u is None else u)]
         kept,x = self.source.images(ids, self.pixels[self.shape(i)])
         if kept!=ids: raise ValueError(f'wanted to read {[self.source[k].id for k in ids if k not in kept]} once more, got {self.source.skipped[-1:]}')
         with faster(self.vae.device, self.autocast):
-            fields = _latents(self.vae, x.to(self.vae.device), self.condition); y,y_mask = self._text([self.said[k] for k in ids])
+            fields = _latents(self.vae, x.to(self.vae.device), self.condition); y,y_mask = self._text(texts)
         return fields | dict(y=y, y_mask=y_mask, size=torch.tensor([(self.source[k].height, self.source[k].width) for k in ids]).float())

@@ -70,8 +70,8 @@ def make_batch(feats:Features, t, step:int, rank=0, world=1)->dict:
     g = step_generator(t.seed, step); rows = slice(rank, None, world)
     idx = feats.indices(t.batch, t.seed, step); shape = feats.shape(idx)
     post = torch.randn(t.batch, *shape, generator=g); eps = torch.randn(t.batch, *shape, generator=g)
-    u = sample_u(t.batch, t.times if t.objective=='flow' else 'uniform', g, middle=t.times_middle); drop = torch.rand(t.batch, generator=g)<t.drop_text
-    b = feats.batch(idx[rows], noise=t.posterior*post[rows])
+    u = sample_u(t.batch, t.times if t.objective=='flow' else 'uniform', g, middle=t.times_middle); drop = torch.rand(t.batch, generator=g)<t.drop_text; which = torch.rand(t.batch, generator=g)
+    b = feats.batch(idx[rows], noise=t.posterior*post[rows], u=which[rows])
     dev = b['z'].device
     b['y'], b['y_mask'] = drop_captions(b['y'], b['y_mask'], *feats.null, drop[rows].to(dev))
     b['t'] = (1000*u[rows] if t.objective=='flow' else (1000*u[rows]).long()).to(dev)
