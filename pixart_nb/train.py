@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CUT_SHORT', 'WHOLE', 'EMA', 'step_generator', 'make_batch', 'drop_captions', 'snapshot', 'save_checkpoint',
-           'list_checkpoints', 'load_checkpoint', 'resume_from', 'Run', 'start_model', 'copy_weights', 'muon_takes',
-           'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity', 'features_for']
+           'list_checkpoints', 'read_checkpoint', 'load_checkpoint', 'resume_from', 'Run', 'start_model',
+           'copy_weights', 'muon_takes', 'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity',
+           'features_for']
 
 # %% ../nbs/12_train.ipynb #1136ec77
-import copy, json, math, os, pickle, shutil, time, warnings
+import json, os, pickle, shutil, time, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,19 +118,26 @@ def list_checkpoints(folder)->list:
     "Complete checkpoints, oldest first"
     return sorted(p for p in Path(folder).glob('step-*') if p.suffix!='.part' and (p/'state.json').exists())
 
-def load_checkpoint(path, model, ema, opts)->dict:
-    "Restore everything, after all of it was read; returns the state"
-    weights, average, state = _weights(path, 'model'), _weights(path, 'ema'), json.loads((Path(path)/'state.json').read_text())
+def read_checkpoint(path)->tuple: # weights, average, optimiser, state
+    "All files of a checkpoint"
     steps = torch.load(Path(path)/'optimizer.pt', weights_only=True, map_location='cpu')
+    return _weights(path, 'model'), _weights(path, 'ema'), steps, json.loads((Path(path)/'state.json').read_text())
+
+def load_checkpoint(parts, model, ema, opts)->dict:
+    "Restore what was read; returns the state"
+    weights, average, steps, state = parts
     set_model_state_dict(model, weights, options=WHOLE); set_optimizer_state_dict(model, opts, steps, options=WHOLE)
     ema.n, ema.shadow = state['ema_n'], {k: _like(v, average[k]) for k,v in ema.shadow.items()}   # in the model's order, not the file's
     return state
 
 def resume_from(folder, model, ema, opts)->dict:
     "Restore the latest checkpoint that can be read; a fresh state if there is none"
-    for path in reversed(list_checkpoints(folder)):
-        try: return load_checkpoint(path, model, ema, opts)
-        except CUT_SHORT as e: warnings.warn(f'{path.name} cannot be read and is passed over: {type(e).__name__}: {e}')
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        try: parts = read_checkpoint(path)
+        except CUT_SHORT as e: warnings.warn(f'{path.name} cannot be read and is passed over: {type(e).__name__}: {e}'); continue
+        return load_checkpoint(parts, model, ema, opts)                   # one that does not fit the model is an error, not a reason to begin anew
+    if found: raise ValueError(f'want a checkpoint that can be read, got {[p.name for p in found]}, all damaged; to begin anew, take another folder')
     return dict(step=0, seconds=0., skipped=0)
 
 # %% ../nbs/12_train.ipynb #ef9a91e7
