@@ -97,13 +97,12 @@ def plan_batches(source:Source, # whose pictures
     return Plan(*bucket_of(h, w, base, unit), batch, seed, least)
 
 # %% ../nbs/02b_batches.ipynb #dbdc47ef
-def draw_caption(record:Record, # whose caption
-                 u:float,       # a uniform number in [0,1)
+def draw_caption(captions, # `((text,weight),…)`
+                 u:float,  # a uniform number in [0,1)
                 )->str:
     "One of the captions, each as often as its weight says"
-    if not record.captions: return record.caption
-    ends = np.cumsum([w for _,w in record.captions])
-    return record.captions[int(np.searchsorted(ends, u*ends[-1], side='right'))][0]
+    ends = np.cumsum([w for _,w in captions])
+    return captions[min(int(np.searchsorted(ends, u*ends[-1], side='right')), len(captions)-1)][0]
 
 def draws(seed:int, epoch:int, index:int)->np.ndarray: # `(2,)` uniform in [0,1): for caption and mirror
     "The random numbers of one sample in one epoch"
@@ -119,7 +118,7 @@ def load_batch(source:Source, # where the plan's numbers point to
     "The pictures and captions of a batch; unreadable pictures are missing, and listed by the source"
     kept,x = source.images(batch.indices, batch.size, pool)
     records,us = [source[i] for i in kept], [draws(seed, batch.epoch, i) for i in kept]
-    texts = [draw_caption(r, u) for r,(u,_) in zip(records,us)]
+    texts = [draw_caption(r.captions or [(r.caption,1)], u) for r,(u,_) in zip(records,us)]
     turn = torch.tensor([bool(v<flip and may_flip(t)) for (_,v),t in zip(us,texts)], dtype=torch.bool)
     return dict(x=torch.where(turn[:,None,None,None], x.flip(-1), x), caption=texts, hw=torch.tensor([(r.height,r.width) for r in records], dtype=torch.float32).reshape(-1,2),
                 ratio=torch.full((len(kept),), batch.ratio), index=torch.tensor(kept, dtype=torch.long), n=batch.n)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pack', 'unpack', 'fingerprint', 'extract', 'Shard', 'Feed', 'Features', 'open_features', 'verify_features',
-           'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'pick_caption', 'OnTheFly']
+           'epoch_order', 'batch_indices', 'bucket_indices', 'prefetch', 'OnTheFly']
 
 # %% ../nbs/05_features.ipynb #dc309b11
 import ctypes, hashlib, json, mmap, os, time, warnings
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from .batches import draw_caption
 from .data import check_share, nearest_bucket, open_images
 from .latents import encode_images, faster
 from .text import clean_caption, encode_text
@@ -527,13 +528,6 @@ def prefetch(make:Callable, # of a step: its batch, a dict of tensors
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/05_features.ipynb #489a5124
-def pick_caption(captions:list, # of `(text, weight)`
-                 u:float,       # in [0,1)
-                )->str:
-    "One of several captions, each as often as its weight says"
-    until = np.cumsum([w for _,w in captions])
-    return captions[min(int(np.searchsorted(until/until[-1], u, 'right')), len(captions)-1)][0]
-
 class OnTheFly(Feed):
     "Batches like those of `Features`, computed when they are asked for; nothing is stored"
     def __init__(self,
@@ -569,7 +563,7 @@ class OnTheFly(Feed):
         return y.half(), y_mask
     @torch.no_grad()
     def _gather(self, i, u=None):
-        ids = [self.ids[k] for k in i]; texts = [pick_caption(self.said[k], v) for k,v in zip(ids, np.zeros(len(ids)) if u is None else u)]
+        ids = [self.ids[k] for k in i]; texts = [draw_caption(self.said[k], v) for k,v in zip(ids, np.zeros(len(ids)) if u is None else u)]
         kept,x = self.source.images(ids, self.pixels[self.shape(i)])
         if kept!=ids: raise ValueError(f'wanted to read {[self.source[k].id for k in ids if k not in kept]} once more, got {self.source.skipped[-1:]}')
         with faster(self.vae.device, self.autocast):
