@@ -94,11 +94,14 @@ def _card(recipe, out, scores=None):
     model_card(out/'pipeline', f'A small PixArt for the embedded world of captioned scenes ({recipe.about}). It knows eight shapes and eight colours, and nothing else.', facts, rows)
 
 def _finish(run, recipe, vae, enc, tok, out, half=False):
-    "Pipeline folder with its card, and curve, from a run"
+    "Pipeline folder with its card (of a DiT, its weights), and curve, from a run"
+    from pixart_nb.dit import save_dit
     from pixart_nb.pipeline import PixArtPipeline
     from pixart_nb.train import plot_log
+    plot_log(out, out/'curve.png')
+    if recipe.classes: return save_dit(run.model, out/'dit.pth')
     pipe = PixArtPipeline(run.model.to(vae.device), vae, enc, tok, recipe.train.objective)
-    pipe.save_pretrained(out/'pipeline', half=half); _card(recipe, out); plot_log(out, out/'curve.png')
+    pipe.save_pretrained(out/'pipeline', half=half); _card(recipe, out)
     return pipe
 
 def _score(pipe, prompts, texts, out, steps, cfg):
@@ -161,7 +164,7 @@ def scenes(out:str,         # folder to make
            px:int=64,       # side in pixels
            seed:int=0,
            split:str='seen', # 'seen', 'held_out' or 'all' combinations of attributes
-           captions:str='mixed', # 'dense', 'plain', 'short', 'class', 'mixed'
+           captions:str='mixed', # 'dense', 'plain', 'short', 'class', 'name', 'mixed'
           ):
     "Write captioned scenes of the embedded world as an image folder"
     from pixart_nb.data import write_world
@@ -229,9 +232,9 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train)
     if int(os.environ.get('RANK', 0)): return                             # of several processes the first writes
-    _finish(run, r, vae, enc, tok, out, half)
+    made = _finish(run, r, vae, enc, tok, out, half)
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')
-    print(out/'pipeline')
+    print(made if r.classes else out/'pipeline')
 
 def read_prompts(words:list)->list: # texts, `@file` with a prompt a line, or `-` for standard input
     "All prompts of a command line"

@@ -552,7 +552,7 @@ def open_world(n:int|Scenes,       # how many scenes, or the scenes themselves
                seed:int=0,         # of scenes and captions
                px:int=64,          # what can be told apart at this size is what the scenes contain
                split:str='seen',   # or 'held-out', 'all'
-               kind:str='mixed',   # of captions: 'dense', 'plain', 'short', 'class'
+               kind:str='mixed',   # of captions: 'dense', 'plain', 'short', 'class', 'name'
               )->World:
     "The embedded world as a source"
     scenes = n if isinstance(n, Scenes) else sample_scenes(n, seed=seed, px=px, split=split)

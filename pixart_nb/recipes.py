@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import torch
+from .dit import DiT, enlarged
 from .model import PixArt, PixArtConfig, pixart_sigma, pixart_xl2
 
 # %% ../nbs/11_recipes.ipynb #0fcf3acb
@@ -19,7 +20,7 @@ from .model import PixArt, PixArtConfig, pixart_sigma, pixart_xl2
 class Data:
     "What is learned from"
     source:str='world:24000'   # a captioned folder, or 'world:N[:SEED]'
-    captions:str='mixed'       # kind of caption, for the embedded world: 'dense', 'plain', 'short', 'mixed', 'class'
+    captions:str='mixed'       # kind of caption, for the embedded world: 'dense', 'plain', 'short', 'mixed', 'class', 'name'
     size:int=64                # picture side, pixels
     tokens:int=120             # of a caption, at most
     buckets:int=0              # 0: squares; else each picture keeps about its proportions, sides multiples of this many pixels
@@ -69,9 +70,14 @@ class Recipe:
     data:Data=field(default_factory=Data)
     optim:Optim=field(default_factory=Optim)
     train:Train=field(default_factory=Train)
-    init:str=''                # weights to start from: a transformer or pipeline folder; '' for none
+    classes:int=0              # 0: text; else a DiT that is told one of so many classes, which are the different captions
+    init:str=''                # weights to start from: a transformer or pipeline folder, or a `.pth`, also of a DiT; '' for none
 
     def __str__(self): return to_yaml(self)
+
+    def fresh(self)->PixArt|DiT:
+        "A model as this recipe wants it, untrained"
+        return DiT(self.model, self.classes) if self.classes else PixArt(self.model)
 
 # %% ../nbs/11_recipes.ipynb #4551c495
 NANO = PixArtConfig(sample_size=8, dim=256, depth=8, heads=4, text_dim=128, out_channels=4)
@@ -85,6 +91,9 @@ def _xl2(size, batch, sigma=False, about=''):
 
 PRESETS = {
     'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:200000:1', 'class'), Optim(), Train(minutes=90, save_every=1000)),
+    'nano-dit':    lambda: Recipe('nano-dit', 'pixel dependency as in the paper: a DiT and 56 classes', NANO, Data('world:60000:1', 'name'), Optim(), Train(minutes=20), classes=56),
+    'nano-text':   lambda: Recipe('nano-text', 'text: from a DiT to captions', NANO, Data(), Optim(), Train(minutes=6), init='runs/nano-dit/dit.pth'),
+    'nano-128':    lambda: Recipe('nano-128', 'resolution and polish: 128 px, dense captions', enlarged(NANO, 16), Data('world:24000', 'dense', size=128), Optim(lr=1e-3), Train(batch=64, minutes=20), init='pixart-nano'),
     'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(), Train(minutes=6), init='nano-stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
     'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),
@@ -167,10 +176,13 @@ def lr_at(o:Optim,        # recipe
     return peak_lr(o, batch)*min(1, (step+1)/max(1, o.warmup))*end[o.decay](min(max(progress, 0), 1))
 
 # %% ../nbs/11_recipes.ipynb #e93b4b82
-def train_flop(m:PixArtConfig, text_tokens:int=24)->float:
+def train_flop(m:PixArtConfig,
+               text_tokens:int=24, # 0: a DiT
+              )->float:
     "Floating-point operations to train on one sample (three forwards)"
     N,T,d = m.base_size**2, text_tokens, m.dim
-    return 6*(m.depth*(14*N*d*d+2*T*d*d+2*N*N*d+2*N*T*d)+T*(m.text_dim*d+d*d))
+    cross = 2*N*d*d+2*T*d*d+2*N*T*d if T else 6*d*d                      # no text: a DiT, and its blocks' own layers
+    return 6*(m.depth*(12*N*d*d+2*N*N*d+cross)+T*(m.text_dim*d+d*d))
 
 # %% ../nbs/11_recipes.ipynb #bd391b72
 def kept_bytes(m:PixArtConfig, text_tokens:int=24, dtype=torch.bfloat16)->int: # bytes per sample
@@ -196,7 +208,7 @@ def _kept(m, text_tokens, dtype):
 
 def cost(r:Recipe, devices:int=1)->dict: # parameters, flop per sample, bytes by kind (per device), their sum
     "What a recipe takes: counted, nothing is run"
-    with torch.device('meta'): n = sum(p.numel() for p in PixArt(r.model).parameters())
-    tokens, part = min(r.data.tokens, 24 if r.data.source.startswith('world:') else r.data.tokens), r.train.batch/devices/r.train.accumulate
-    memory = dict(weights=4*n, gradients=4*n, average=4*n, optimizer=(4 if r.optim.name=='muon' else 8)*n, activations=int(part*kept_bytes(r.model, tokens, torch.bfloat16 if r.train.precision=='bf16' else torch.float32)))
+    with torch.device('meta'): n = sum(p.numel() for p in r.fresh().parameters())
+    tokens, part = 0 if r.classes else min(r.data.tokens, 24 if r.data.source.startswith('world:') else r.data.tokens), r.train.batch/devices/r.train.accumulate
+    memory = dict(weights=4*n, gradients=4*n, average=4*n, optimizer=(4 if r.optim.name=='muon' else 8)*n, activations=int(part*kept_bytes(r.model, max(tokens, 1), torch.bfloat16 if r.train.precision=='bf16' else torch.float32)))
     return dict(parameters=n, flop=train_flop(r.model, tokens), **memory, total=sum(memory.values()))

@@ -238,16 +238,17 @@ def reading_order(s, i):
 
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
-            kind='dense', # 'dense', 'plain', 'short', 'class', or 'mixed'
+            kind='dense', # 'dense', 'plain', 'short', 'class' (labels), 'name' (of one object), or 'mixed'
             rng=None,     # numpy Generator that picks the wording
            )->str:
     "Describe scene `i`"
     rng = rng or np.random.default_rng(0)
     if kind=='mixed': kind = rng.choice(['dense','plain','short'], p=[.5,.35,.15])
     if kind=='class': return label(s, i, rng)
+    if kind=='name': return f'{list(COLORS)[s.color[i,0]]} {SHAPES[s.shape[i,0]]}'
     if kind=='plain': say = {'texture'} | {w for w,coin in zip(('size','color','relation','background'), rng.random(4)) if coin<.5}
     elif kind in SAY: say = SAY[kind]
-    else: raise ValueError(f"kind: want 'dense', 'plain', 'short', 'class' or 'mixed', got {kind!r}")
+    else: raise ValueError(f"kind: want 'dense', 'plain', 'short', 'class', 'name' or 'mixed', got {kind!r}")
     text = things(s, i, say, rng)
     if 'background' not in say: return text
     name = list(BACKGROUNDS)[s.background[i]]

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['CUT_SHORT', 'WHOLE', 'EMA', 'step_generator', 'make_batch', 'drop_captions', 'snapshot', 'save_checkpoint',
-           'list_checkpoints', 'read_checkpoint', 'load_checkpoint', 'resume_from', 'Run', 'start_model',
-           'copy_weights', 'muon_takes', 'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity',
-           'features_for']
+           'list_checkpoints', 'read_checkpoint', 'load_checkpoint', 'resume_from', 'Run', 'start_model', 'muon_takes',
+           'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity', 'features_for']
 
 # %% ../nbs/12_train.ipynb #1136ec77
 import json, os, pickle, shutil, time, warnings
@@ -23,9 +22,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mesh
 from .data import open_world
 from .diffusion import sample_u, training_loss
+from .dit import ByClass, DiT, load_dit, start_from
 from .features import Features, extract
 from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
-from .model import PixArt, load_pixart
+from .model import PixArt
 from .recipes import Recipe, lr_at, to_yaml, train_flop
 
 # %% ../nbs/12_train.ipynb #6b00f538
@@ -149,20 +149,11 @@ class Run:
     step:int           # steps done
     interrupted:bool   # True after Ctrl-C
 
-def start_model(recipe:Recipe)->PixArt:
-    "A fresh model, or one from `recipe.init`"
+def start_model(recipe:Recipe)->PixArt|DiT:
+    "A fresh model, or one from `recipe.init`; a PixArt may begin as a DiT or as a model for other sizes (lesson 07b)"
     torch.manual_seed(recipe.train.seed)
-    model = PixArt(recipe.model)
-    if recipe.init: copy_weights(load_pixart(recipe.init), model)
-    return model
-
-def copy_weights(src:PixArt, dst:PixArt):
-    "All weights of `src` into `dst`; an error lists what does not fit"
-    a,b = src.state_dict(), dst.state_dict()
-    bad = [f'{k}: want {tuple(v.shape)}, got {tuple(a[k].shape) if k in a else "nothing"}' for k,v in b.items() if k not in a or a[k].shape!=v.shape]
-    bad += [f'{k}: not in this model' for k in a if k not in b]
-    if bad: raise ValueError('these weights are for another model:\n'+'\n'.join(bad[:20]))
-    dst.load_state_dict(a)
+    if not recipe.init: return recipe.fresh()
+    return load_dit(recipe.init) if recipe.classes else start_from(recipe.init, recipe.model)
 
 # %% ../nbs/12_train.ipynb #4dde0814
 def _accelerator(t, out):
@@ -221,7 +212,7 @@ def train(recipe:Recipe,
     def part(k): # loss of the k-th part of this process's share
         nonlocal words
         b = make_batch(feats, t, state['step'], acc.process_index*t.accumulate+k, share)
-        cond, words = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}, b['y'].shape[1]
+        cond, words = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}, 0 if recipe.classes else b['y'].shape[1]
         return loss_of(run, b['z'], b['y'], b['y_mask'], t.objective, b['t'], b['eps'], **cond)['loss']/t.accumulate
     def note(**more):
         line = log.write(state['step'], opts[0].param_groups[0]['lr'], t.batch, time.time()-tick, acc, train_flop(recipe.model, words)/peak, skipped=state['skipped'], **more)
@@ -252,7 +243,7 @@ def train(recipe:Recipe,
         if log.n: note()                                                  # the rest since the last line
     except KeyboardInterrupt: interrupted = True
     save()
-    if split: raw = PixArt(recipe.model); raw.load_state_dict({k: _whole(v).cpu() for k,v in ema.shadow.items()}, strict=False)
+    if split: raw = recipe.fresh(); raw.load_state_dict({k: _whole(v).cpu() for k,v in ema.shadow.items()}, strict=False)
     else: raw = ema.copy_to(acc.unwrap_model(net, keep_fp32_wrapper=False))               # accelerate had wrapped its forward in autocast
     acc.end_training()
     return Run(raw.eval().cpu(), out, state['step'], interrupted)
@@ -316,10 +307,11 @@ def text_activity(model:PixArt, y:Tensor, y_mask:Tensor)->float: # states `(B,L,
     return (model.y_embedder.y_proj.fc1(y[y_mask])>-1.).float().mean().item()
 
 # %% ../nbs/12_train.ipynb #8e10af96
-def features_for(recipe:Recipe, folder, vae, tokenizer, encoder, progress=None, autocast=True)->Features:
+def features_for(recipe:Recipe, folder, vae, tokenizer, encoder, progress=None, autocast=True)->Features|ByClass:
     "Open or extract the features a recipe trains on"
     src = recipe.data.source
     if src.startswith('world:'):
         n,*seed = [int(v) for v in src.split(':')[1:]]
         src = open_world(n, seed[0] if seed else 0, recipe.data.size, kind=recipe.data.captions)
-    return extract(src, folder, vae, tokenizer, encoder, size=recipe.data.size, progress=progress, autocast=autocast, max_length=recipe.data.tokens, buckets=recipe.data.buckets)
+    feats = extract(src, folder, vae, tokenizer, encoder, size=recipe.data.size, progress=progress, autocast=autocast, max_length=recipe.data.tokens, buckets=recipe.data.buckets)
+    return ByClass(feats, recipe.classes) if recipe.classes else feats
