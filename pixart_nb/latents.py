@@ -64,7 +64,7 @@ def encode_images(vae,      # `AutoencoderKL`
                  )->tuple:  # mean and std of the latent, `(B,4,H/8,W/8)` each, *not* scaled
     "Pictures to the parameters of their latents"
     check_images(vae, x)
-    d = vae.encode((2*x-1).to(vae.device, vae.dtype)).latent_dist
+    d = vae.encode((2*x-1).to(vae.device, vae.dtype, memory_format=torch.channels_last)).latent_dist   # convolutions of few channels like it
     return d.mean, d.std
 
 @torch.inference_mode()

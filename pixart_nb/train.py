@@ -179,7 +179,9 @@ def shard(model:PixArt, acc)->PixArt: # the same, its weights `DTensor`s
     "Split a model over the devices, block by block; each block is put together when it is needed"
     half = acc.mixed_precision=='bf16'; mesh = init_device_mesh(acc.device.type, (acc.num_processes,))
     how = dict(mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32 if half else None, cast_forward_inputs=False))
-    for b in model.blocks: fully_shard(b.cross_attn.kv_linear, **how); fully_shard(b, **how)        # keys and values of all blocks are made before the first
+    for b in model.blocks:
+        if hasattr(b, 'cross_attn'): fully_shard(b.cross_attn.kv_linear, **how)                     # keys and values of all blocks are made before the first
+        fully_shard(b, **how)
     return fully_shard(model, **how)
 
 def train(recipe:Recipe,
