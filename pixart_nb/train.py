@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CUT_SHORT', 'WHOLE', 'EMA', 'step_generator', 'make_batch', 'drop_captions', 'snapshot', 'save_checkpoint',
            'list_checkpoints', 'read_checkpoint', 'load_checkpoint', 'resume_from', 'Run', 'start_model',
-           'copy_weights', 'muon_takes', 'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity',
-           'features_for']
+           'copy_weights', 'muon_takes', 'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'Live',
+           'text_activity', 'features_for']
 
 # %% ../nbs/12_train.ipynb #1136ec77
 import json, os, pickle, shutil, time, warnings
@@ -26,7 +26,9 @@ from .diffusion import sample_u, training_loss
 from .features import Features, extract
 from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
 from .model import PixArt, load_pixart
+from .pipeline import PixArtPipeline
 from .recipes import Recipe, lr_at, to_yaml, train_flop
+from .scenes import show
 
 # %% ../nbs/12_train.ipynb #6b00f538
 class EMA:
@@ -215,7 +217,7 @@ def train(recipe:Recipe,
     if t.trackers: acc.init_trackers('pixart_nb')
     if acc.device.type!='cpu': feats = feats.to_memory(acc.device)
     run = torch.compile(net) if t.compile else net
-    log, tick, strikes, interrupted = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False
+    log, tick, strikes, interrupted, saved = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False, None
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
     peak, words = matmul_rate(acc.device)*acc.num_processes, recipe.data.tokens
     def part(k): # loss of the k-th part of this process's share
@@ -228,6 +230,8 @@ def train(recipe:Recipe,
         acc.log({k:v for k,v in line.items() if k!='step'}, step=state['step'])
         if progress and main: progress(min(1, over()), line)
     def save():
+        nonlocal saved
+        if saved==(saved := state['step']): return                            # the last step was one of those that are saved anyway
         parts = snapshot(raw, ema, opts)
         if main: save_checkpoint(out/'checkpoints', parts, state | dict(seconds=time.time()-tick, ema_n=ema.n), recipe, t.keep)
         if on_save:
@@ -299,15 +303,48 @@ def read_log(folder)->list:
     return [json.loads(l) for l in (Path(folder)/'log.jsonl').read_text().splitlines()]
 
 def plot_log(folder, path=None, smooth=5):
-    "Loss over samples seen, and speed; saved to `path` if given"
+    "Loss, also on other samples if the run was asked for it, and speed; saved to `path` if given"
     import matplotlib.pyplot as plt
     rows = read_log(folder); fig,axs = plt.subplots(1, 2, figsize=(8,2.2)); x = [r['seconds']/60 for r in rows]
     loss = [r['loss'] for r in rows]; mean = [np.mean(loss[max(0,i-smooth):i+1]) for i in range(len(loss))]
     axs[0].plot(x, loss, alpha=.3); axs[0].plot(x, mean, c='C0'); axs[0].set(xlabel='minutes', ylabel='loss', yscale='log')
+    if valid := [(m, r['valid']) for m,r in zip(x, rows) if 'valid' in r]: axs[0].plot(*zip(*valid), 'o-', ms=3, c='C1', label='other samples'); axs[0].legend(fontsize=7)
     axs[1].plot(x, [r['per_second'] for r in rows]); axs[1].set(xlabel='minutes', ylabel='samples/s', ylim=(0,None))
     fig.tight_layout()
     if path: fig.savefig(path, dpi=110); plt.close(fig)
     return fig
+
+# %% ../nbs/12_train.ipynb #16f5f253
+class Live:
+    "Curve and samples of a run while it runs, in its folder and, given a notebook's `display`, on the screen"
+    def __init__(self, recipe:Recipe,
+                 out,                     # the run's folder; gets `curve.png` and `samples/`
+                 prompts:list,            # what to draw
+                 vae, tokenizer, encoder, # to draw with
+                 display=None,            # a notebook's; None: files only
+                 steps:int=12, cfg:float=4.5, seed:int=0, # of the sampler; each prompt starts from the noise of this seed
+                 every:float=5.):         # seconds between two curves, at least
+        self.out, self.prompts, self.display, self.every, self.at, self.views = Path(out), list(prompts), display, every, 0., {}
+        self.draw = lambda model: PixArtPipeline(model, vae, encoder, tokenizer, recipe.train.objective, recipe.data.tokens)(self.prompts, steps, cfg, seed=seed)
+
+    def show(self, name, path):
+        "Put a picture in the place of the last one of this name"
+        from PIL import Image
+        if not self.display: return
+        if name in self.views: self.views[name].update(Image.open(path))
+        else: self.views[name] = self.display(Image.open(path), display_id=True)
+
+    def progress(self, share, line):
+        "For `train(progress=…)`"
+        if share<1 and time.time()-self.at<self.every: return
+        plot_log(self.out, self.out/'curve.png'); self.show('curve', self.out/'curve.png'); self.at = time.time()
+
+    def samples(self, step, model):
+        "For `train(on_save=…)`"
+        import matplotlib.pyplot as plt
+        fig, path = show(self.draw(model), self.prompts, min(8, len(self.prompts))), self.out/f'samples/step-{step:07}.png'
+        if not int(os.environ.get('RANK', 0)): path.parent.mkdir(exist_ok=True); fig.savefig(path, dpi=110, bbox_inches='tight'); self.show('samples', path)   # of several processes the first writes
+        plt.close(fig)
 
 # %% ../nbs/12_train.ipynb #e71d283f
 @torch.no_grad()
