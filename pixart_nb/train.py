@@ -23,7 +23,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mesh
 from .data import open_world
 from .diffusion import sample_u, training_loss
-from .features import Features, extract
+from .features import Features, extract, prefetch
 from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
 from .model import PixArt, load_pixart
 from .pipeline import PixArtPipeline
@@ -215,14 +215,16 @@ def train(recipe:Recipe,
     out.mkdir(parents=True, exist_ok=True)
     if main: (out/'recipe.yaml').write_text(to_yaml(recipe))
     if t.trackers: acc.init_trackers('pixart_nb')
-    if acc.device.type!='cpu': feats = feats.to_memory(acc.device)
+    if acc.device.type=='cuda' and 0<getattr(feats, 'nbytes', 0)<torch.cuda.mem_get_info(acc.device)[0]/3: feats = feats.to_memory(acc.device)
+    turns = ((s,k) for s in range(state['step'], t.steps or 2**62) for k in range(t.accumulate))
+    feed = prefetch(lambda at: make_batch(feats, t, at[0], acc.process_index*t.accumulate+at[1], share), turns, acc.device)   # a thread makes what comes next
     run = torch.compile(net) if t.compile else net
     log, tick, strikes, interrupted, saved = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False, None
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
     peak, words = matmul_rate(acc.device)*acc.num_processes, recipe.data.tokens
-    def part(k): # loss of the k-th part of this process's share
+    def part(): # loss of the next part of this process's share
         nonlocal words
-        b = make_batch(feats, t, state['step'], acc.process_index*t.accumulate+k, share)
+        b = next(feed)
         cond, words = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}, b['y'].shape[1]
         return loss_of(run, b['z'], b['y'], b['y_mask'], t.objective, b['t'], b['eps'], **cond)['loss']/t.accumulate
     def note(**more):
@@ -241,7 +243,7 @@ def train(recipe:Recipe,
         while over()<1:
             set_lr(opts, lr_at(o, state['step'], over(), t.batch))
             for k in range(t.accumulate):
-                with acc.no_sync(net) if k<t.accumulate-1 else nullcontext(): acc.backward(loss := part(k)); log.add(loss)
+                with acc.no_sync(net) if k<t.accumulate-1 else nullcontext(): acc.backward(loss := part()); log.add(loss)
             norm = _whole(torch.nn.utils.clip_grad_norm_(raw.parameters(), o.clip)); good = bool(torch.as_tensor(norm).isfinite()); strikes = 0 if good else strikes+1
             for opt in opts:
                 if good: opt.step()
@@ -255,6 +257,7 @@ def train(recipe:Recipe,
             if state['step']%t.save_every==0 and strikes==0: save()
         if log.n: note()                                                  # the rest since the last line
     except KeyboardInterrupt: interrupted = True
+    finally: feed.close()
     save()
     if split: raw = PixArt(recipe.model); raw.load_state_dict({k: _whole(v).cpu() for k,v in ema.shadow.items()}, strict=False)
     else: raw = ema.copy_to(acc.unwrap_model(net, keep_fp32_wrapper=False))               # accelerate had wrapped its forward in autocast
