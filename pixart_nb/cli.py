@@ -217,11 +217,12 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  pipeline:str='',    # whose VAE and text encoder; '' for the small model's
                  resume:bool=False,  # go on from the latest checkpoint in `out`
                  half:bool=False,    # store the transformer in float16
+                 samples:tuple[str,...]=(), # prompts (`@file`: one per line) to draw at each checkpoint, into `out`/samples
                  dry_run:bool=False, # only say what it would take
                  set:tuple[str,...]=()): # fields of the recipe, `optim.lr=3e-4`; `--optim.lr 3e-4` is the same
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
     from pixart_nb.model import to_diffusers
-    from pixart_nb.train import features_for, train
+    from pixart_nb.train import Live, features_for, train
     r, out = override(get_recipe(recipe), dict(s.split('=', 1) for s in set)), Path(out)
     if init: r.init = '' if init=='none' else init
     elif r.init in ('nano-stage1','pixart-nano'): r.init = str(shipped(r.init))
@@ -230,7 +231,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     if dry_run: return print(what_it_takes(r))
     vae, tok, enc = load_nets(pipeline or None)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
-    run = train(r, feats, out, resume=resume, progress=Phase('training').train)
+    run = train(r, feats, out, resume=resume, progress=Phase('training').train, on_save=Live(r, out, read_prompts(samples), vae, tok, enc).samples if samples else None)
     if int(os.environ.get('RANK', 0)): return                             # of several processes the first writes
     made = _finish(run, r, vae, enc, tok, out, half)
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CUT_SHORT', 'WHOLE', 'EMA', 'step_generator', 'make_batch', 'drop_captions', 'snapshot', 'save_checkpoint',
            'list_checkpoints', 'read_checkpoint', 'load_checkpoint', 'resume_from', 'Run', 'start_model', 'muon_takes',
-           'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'text_activity', 'features_for']
+           'shard', 'train', 'valid_loss', 'Log', 'read_log', 'plot_log', 'Live', 'text_activity', 'features_for']
 
 # %% ../nbs/12_train.ipynb #1136ec77
 import json, os, pickle, shutil, time, warnings
@@ -23,10 +23,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mes
 from .data import open_world
 from .diffusion import sample_u, training_loss
 from .dit import ByClass, DiT, load_dit, start_from
-from .features import Features, extract
+from .features import Features, extract, prefetch
 from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
 from .model import PixArt
+from .pipeline import PixArtPipeline
 from .recipes import Recipe, lr_at, to_yaml, train_flop
+from .scenes import show
 
 # %% ../nbs/12_train.ipynb #6b00f538
 class EMA:
@@ -206,14 +208,16 @@ def train(recipe:Recipe,
     out.mkdir(parents=True, exist_ok=True)
     if main: (out/'recipe.yaml').write_text(to_yaml(recipe))
     if t.trackers: acc.init_trackers('pixart_nb')
-    if acc.device.type!='cpu': feats = feats.to_memory(acc.device)
+    if acc.device.type=='cuda' and 0<getattr(feats, 'nbytes', 0)<torch.cuda.mem_get_info(acc.device)[0]/3: feats = feats.to_memory(acc.device)
+    turns = ((s,k) for s in range(state['step'], t.steps or 2**62) for k in range(t.accumulate))
+    feed = prefetch(lambda at: make_batch(feats, t, at[0], acc.process_index*t.accumulate+at[1], share), turns, acc.device)   # a thread makes what comes next
     run = torch.compile(net) if t.compile else net
-    log, tick, strikes, interrupted = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False
+    log, tick, strikes, interrupted, saved = Log(out/'log.jsonl', state['step'], main), time.time()-state['seconds'], 0, False, None
     over = lambda: state['step']/t.steps if t.steps else (time.time()-tick)/60/t.minutes
     peak, words = matmul_rate(acc.device)*acc.num_processes, recipe.data.tokens
-    def part(k): # loss of the k-th part of this process's share
+    def part(): # loss of the next part of this process's share
         nonlocal words
-        b = make_batch(feats, t, state['step'], acc.process_index*t.accumulate+k, share)
+        b = next(feed)
         cond, words = dict(size=b['size'], ratio=b['ratio']) if recipe.model.micro else {}, 0 if recipe.classes else b['y'].shape[1]
         return loss_of(run, b['z'], b['y'], b['y_mask'], t.objective, b['t'], b['eps'], **cond)['loss']/t.accumulate
     def note(**more):
@@ -221,6 +225,8 @@ def train(recipe:Recipe,
         acc.log({k:v for k,v in line.items() if k!='step'}, step=state['step'])
         if progress and main: progress(min(1, over()), line)
     def save():
+        nonlocal saved
+        if saved==(saved := state['step']): return                            # the last step was one of those that are saved anyway
         parts = snapshot(raw, ema, opts)
         if main: save_checkpoint(out/'checkpoints', parts, state | dict(seconds=time.time()-tick, ema_n=ema.n), recipe, t.keep)
         if on_save:
@@ -230,7 +236,7 @@ def train(recipe:Recipe,
         while over()<1:
             set_lr(opts, lr_at(o, state['step'], over(), t.batch))
             for k in range(t.accumulate):
-                with acc.no_sync(net) if k<t.accumulate-1 else nullcontext(): acc.backward(loss := part(k)); log.add(loss)
+                with acc.no_sync(net) if k<t.accumulate-1 else nullcontext(): acc.backward(loss := part()); log.add(loss)
             norm = _whole(torch.nn.utils.clip_grad_norm_(raw.parameters(), o.clip)); good = bool(torch.as_tensor(norm).isfinite()); strikes = 0 if good else strikes+1
             for opt in opts:
                 if good: opt.step()
@@ -244,6 +250,7 @@ def train(recipe:Recipe,
             if state['step']%t.save_every==0 and strikes==0: save()
         if log.n: note()                                                  # the rest since the last line
     except KeyboardInterrupt: interrupted = True
+    finally: feed.close()
     save()
     if split: raw = recipe.fresh(); raw.load_state_dict({k: _whole(v).cpu() for k,v in ema.shadow.items()}, strict=False)
     else: raw = ema.copy_to(acc.unwrap_model(net, keep_fp32_wrapper=False))               # accelerate had wrapped its forward in autocast
@@ -292,15 +299,48 @@ def read_log(folder)->list:
     return [json.loads(l) for l in (Path(folder)/'log.jsonl').read_text().splitlines()]
 
 def plot_log(folder, path=None, smooth=5):
-    "Loss over samples seen, and speed; saved to `path` if given"
+    "Loss, also on other samples if the run was asked for it, and speed; saved to `path` if given"
     import matplotlib.pyplot as plt
     rows = read_log(folder); fig,axs = plt.subplots(1, 2, figsize=(8,2.2)); x = [r['seconds']/60 for r in rows]
     loss = [r['loss'] for r in rows]; mean = [np.mean(loss[max(0,i-smooth):i+1]) for i in range(len(loss))]
     axs[0].plot(x, loss, alpha=.3); axs[0].plot(x, mean, c='C0'); axs[0].set(xlabel='minutes', ylabel='loss', yscale='log')
+    if valid := [(m, r['valid']) for m,r in zip(x, rows) if 'valid' in r]: axs[0].plot(*zip(*valid), 'o-', ms=3, c='C1', label='other samples'); axs[0].legend(fontsize=7)
     axs[1].plot(x, [r['per_second'] for r in rows]); axs[1].set(xlabel='minutes', ylabel='samples/s', ylim=(0,None))
     fig.tight_layout()
     if path: fig.savefig(path, dpi=110); plt.close(fig)
     return fig
+
+# %% ../nbs/12_train.ipynb #16f5f253
+class Live:
+    "Curve and samples of a run while it runs, in its folder and, given a notebook's `display`, on the screen"
+    def __init__(self, recipe:Recipe,
+                 out,                     # the run's folder; gets `curve.png` and `samples/`
+                 prompts:list,            # what to draw
+                 vae, tokenizer, encoder, # to draw with
+                 display=None,            # a notebook's; None: files only
+                 steps:int=12, cfg:float=4.5, seed:int=0, # of the sampler; each prompt starts from the noise of this seed
+                 every:float=5.):         # seconds between two curves, at least
+        self.out, self.prompts, self.display, self.every, self.at, self.views = Path(out), list(prompts), display, every, 0., {}
+        self.draw = lambda model: PixArtPipeline(model, vae, encoder, tokenizer, recipe.train.objective, recipe.data.tokens)(self.prompts, steps, cfg, seed=seed)
+
+    def show(self, name, path):
+        "Put a picture in the place of the last one of this name"
+        from PIL import Image
+        if not self.display: return
+        if name in self.views: self.views[name].update(Image.open(path))
+        else: self.views[name] = self.display(Image.open(path), display_id=True)
+
+    def progress(self, share, line):
+        "For `train(progress=…)`"
+        if share<1 and time.time()-self.at<self.every: return
+        plot_log(self.out, self.out/'curve.png'); self.show('curve', self.out/'curve.png'); self.at = time.time()
+
+    def samples(self, step, model):
+        "For `train(on_save=…)`"
+        import matplotlib.pyplot as plt
+        fig, path = show(self.draw(model), self.prompts, min(8, len(self.prompts))), self.out/f'samples/step-{step:07}.png'
+        if not int(os.environ.get('RANK', 0)): path.parent.mkdir(exist_ok=True); fig.savefig(path, dpi=110, bbox_inches='tight'); self.show('samples', path)   # of several processes the first writes
+        plt.close(fig)
 
 # %% ../nbs/12_train.ipynb #e71d283f
 @torch.no_grad()
