@@ -6,14 +6,13 @@
 __all__ = ['bucket_of', 'epoch_batches', 'Batch', 'Plan', 'plan_batches', 'draw_caption', 'draws', 'load_batch', 'feed']
 
 # %% ../nbs/02b_batches.ipynb #2f57bb1b
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 import numpy as np
 import torch
-from .data import Record, Source, buckets, may_flip
+from .data import Source, buckets, may_flip
 
 # %% ../nbs/02b_batches.ipynb #6b6bcee7
 def bucket_of(height,        # `(n,)`, pixels

@@ -4,18 +4,29 @@
 
 # %% auto #0
 __all__ = ['OPEN', 'beside', 'caption_lengths', 'bench_storage', 'write_synthetic', 'write_npz', 'bench_reading',
-           'reading_ratios', 'bench_extraction', 'bench_opening', 'machine', 'bench_features']
+           'reading_ratios', 'bench_extraction', 'bench_opening', 'bench_loop', 'original', 'bench_training', 'machine',
+           'bench_features', 'bench_models']
 
 # %% ../nbs/19_bench.ipynb #392bb1a8
 import json, os, platform, subprocess, sys, tempfile, time
+from collections import Counter
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from unittest.mock import patch
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
+from .blocks import pos_table, unpatchify
 from .data import open_world, write_world
+from .diffusion import training_loss
 from .features import Feed, _name, _path, extract, open_features
-from .latents import load_vae
+from .latents import Muon, load_vae, make_optimizers
+from .model import load_pixart, to_diffusers
+from .recipes import Train, get_recipe
 from .text import clean_caption, load_text
+from .train import EMA, make_batch, muon_takes, train
 
 # %% ../nbs/19_bench.ipynb #fae470eb
 def beside(contenders:dict,  # name → function that handles `n` samples
@@ -144,6 +155,78 @@ def bench_opening(folder:str|Path, n:int=1_000_000, lengths=(12,20,28), latent=(
     if out.returncode: raise RuntimeError(out.stderr[-1000:])
     return {k: round(v, 3) for k,v in json.loads(out.stdout).items()}
 
+# %% ../nbs/19_bench.ipynb #b5eaa02e
+def bench_loop(folder:str|Path, pipeline='data/pixart-nano', batch:int=128, steps:int=10)->dict:
+    "What a step of `train` takes beside forward, backward and optimiser, at the size of `nano`"
+    spent,marks,recipe = Counter(),[],get_recipe('nano')
+    recipe.init,recipe.train = '',Train(batch=batch, steps=steps+2, log_every=5)                  # a line of the log four times as often as usual
+    feats = extract('world:512', Path(folder)/'features', load_vae(pipeline), *load_text(pipeline))
+    def clocked(name, f):
+        def run(*args, **kw):
+            start = time.thread_time(); out = f(*args, **kw); spent[name] += time.thread_time()-start
+            return out
+        return run
+    forward = clocked('forward', training_loss)
+    def loss_of(*args, **kw): marks.append(Counter(spent, all=time.process_time())); return forward(*args, **kw)
+    parts = ('backward', torch.Tensor, 'backward'), ('optimizer', torch.optim.AdamW, 'step'), ('optimizer', Muon, 'step'), ('clip', nn.utils, 'clip_grad_norm_'), ('average', EMA, 'update')
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with ExitStack() as stack:
+            for name,owner,f in parts: stack.enter_context(patch.object(owner, f, clocked(name, getattr(owner, f))))
+            train(recipe, feats, Path(folder)/'run', loss_of=loss_of)
+    finally: torch.set_num_threads(threads)
+    ms = {k: 1000*(marks[-1][k]-marks[1][k])/steps for k in marks[-1]}; bare = ms['forward']+ms['backward']+ms['optimizer']     # the first step only warms up
+    return dict(batch=batch, steps=steps, ms={k: round(v, 1) for k,v in ms.items()}, overhead=round(ms['all']/bare-1, 4), overhead_without_clip_and_average=round(ms['all']/(bare+ms['clip']+ms['average'])-1, 4))
+
+# %% ../nbs/19_bench.ipynb #236842c7
+def original(m): # a `PixArt`: its weights have the original's names
+    "The forward pass of PixArt-α's repository"
+    heads,join = (lambda x,n: x.unflatten(-1, (n,m.cfg.heads,-1)).permute(2,0,3,1,4)), lambda o: o.transpose(1,2).flatten(2)
+    norm,modulate = (lambda x: F.layer_norm(x, x.shape[-1:], eps=1e-6)), lambda x,shift,scale: x*(1+scale)+shift
+    def forward(xt, t, y, y_mask):
+        h,w = (s//m.cfg.patch_size for s in xt.shape[-2:]); c = m.t_embedder(t); t6 = m.t_block(c).unflatten(1, (6,-1))
+        x = m.x_embedder(xt) + pos_table(m.cfg.dim, h, w, m.cfg.base_size, m.cfg.pos_scale, xt.device, xt.dtype)
+        y,mask = m.y_embedder(y)[y_mask], y_mask[:,:int(y_mask.sum(1).max())]                      # (ΣL,D): all captions end to end
+        for b in m.blocks:
+            shift1,scale1,gate1,shift2,scale2,gate2 = (b.scale_shift_table+t6).chunk(6, 1)
+            x = x + gate1*b.attn.proj(join(F.scaled_dot_product_attention(*heads(b.attn.qkv(modulate(norm(x), shift1, scale1)), 3))))
+            kv = x.new_zeros(*mask.shape, 2*m.cfg.dim); kv[mask] = b.cross_attn.kv_linear(y)       # (B,L,2D)
+            x = x + b.cross_attn.proj(join(F.scaled_dot_product_attention(heads(b.cross_attn.q_linear(x), 1)[0], *heads(kv, 2), attn_mask=mask[:,None,None])))
+            x = x + gate2*b.mlp(modulate(norm(x), shift2, scale2))
+        shift,scale = (m.final_layer.scale_shift_table+c[:,None]).chunk(2, 1)
+        return unpatchify(m.final_layer.linear(modulate(norm(x), shift, scale)), h, w, m.cfg.patch_size)
+    return forward
+
+def bench_training(folder:str|Path, pipeline='data/pixart-nano', batch:int=128, turns:int=9)->dict: # samples per second of processor time, and ratios
+    "Our training step beside plain loops around diffusers' and the original's model"
+    recipe = get_recipe('nano'); t,o = recipe.train,recipe.optim; t.batch = batch
+    b = make_batch(extract('world:512', Path(folder)/'features', load_vae(pipeline), *load_text(pipeline)), t, 0)
+    short = b['y'].shape[1]; pad = recipe.data.tokens-short; y,mask = F.pad(b['y'], (0,0,0,pad)),F.pad(b['y_mask'], (0,pad))
+    fresh = lambda: load_pixart(pipeline).float().train()
+    def step(model, net, opts, L):
+        def run():
+            loss = training_loss(net, b['z'], y[:,:L], mask[:,:L], t.objective, b['t'], b['eps'])['loss']; loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), o.clip)
+            for opt in opts: opt.step(); opt.zero_grad()
+            return loss.item()
+        return run
+    def ours(name): m = fresh(); return step(m, m, make_optimizers(m, 1e-4, name, muon_takes, o.betas, o.weight_decay), short)
+    def plain(m, net, L): return step(m, net, [torch.optim.AdamW(m.parameters(), 1e-4, o.betas, weight_decay=o.weight_decay)], L)
+    def diffusers(L):
+        m = to_diffusers(fresh()).train()
+        return plain(m, lambda xt,t,y,mask: m(xt, encoder_hidden_states=y, timestep=t, encoder_attention_mask=mask, added_cond_kwargs=dict(resolution=None, aspect_ratio=None)).sample, L)
+    m = fresh(); todo = dict(ours=ours('adamw'), diffusers=diffusers(recipe.data.tokens), diffusers_short=diffusers(short), original=plain(m, original(m), recipe.data.tokens), ours_muon=ours('muon'))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1); losses = {k: f() for k,f in todo.items()}
+        if max(losses.values())-min(losses.values())>1e-5: raise ValueError(f'want equal losses before anything is timed, got {losses}')
+        rates = beside(todo, batch, 0.01, turns)                                                  # one step a turn
+    finally: torch.set_num_threads(threads)
+    ratio = lambda a,c: round(rates[a]/rates[c], 2)
+    return dict(batch=batch, tokens=short, loss=round(losses['ours'], 6), **{k: round(v, 1) for k,v in rates.items()}, over_diffusers=ratio('ours','diffusers'), over_diffusers_short=ratio('ours','diffusers_short'),
+                over_original=ratio('ours','original'), muon_over_diffusers=ratio('ours_muon','diffusers'))
+
 # %% ../nbs/19_bench.ipynb #e9c06b1a
 def machine()->str:
     "The kind of machine, no names"
@@ -164,4 +247,9 @@ def bench_features(pipeline='data/pixart-nano', # whose tokenizer and networks
         out |= {f'extraction_{px}px': bench_extraction(tmp/f'extraction-{px}', pipeline, n if full else 64, px) for px,n in ((64,1024), (256,96))}
         return out | dict(opening=bench_opening(tmp/'opening', 1_000_000 if full else 10_000))
 
-if __name__=='__main__' and '__file__' in globals(): print(json.dumps(bench_features(), indent=1))
+def bench_models(pipeline='data/pixart-nano')->dict:
+    "Everything that is promised about training, measured now"
+    now = dict(date=str(date.today()), machine=machine(), torch=torch.__version__, threads=1)
+    with tempfile.TemporaryDirectory() as tmp: return dict(loop=now | bench_loop(Path(tmp)/'loop', pipeline), training=now | bench_training(Path(tmp)/'training', pipeline))
+
+if __name__=='__main__' and '__file__' in globals(): print(json.dumps(bench_features() | bench_models(), indent=1))

@@ -9,10 +9,9 @@ __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures'
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, os, sys, time
-from dataclasses import replace
 from pathlib import Path
 
-from .recipes import Recipe, get_recipe, override
+from .recipes import get_recipe, override
 
 # %% ../nbs/20_train_and_demo.ipynb #6eb2b8d1
 def clock(s:float # seconds
@@ -221,7 +220,6 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  dry_run:bool=False, # only say what it would take
                  set:tuple[str,...]=()): # fields of the recipe, `optim.lr=3e-4`; `--optim.lr 3e-4` is the same
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
-    from pixart_nb.model import to_diffusers
     from pixart_nb.train import Live, features_for, train
     r, out = override(get_recipe(recipe), dict(s.split('=', 1) for s in set)), Path(out)
     if init: r.init = '' if init=='none' else init

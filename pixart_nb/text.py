@@ -8,7 +8,7 @@ __all__ = ['PLAIN', 'WORDS', 'SENTINELS', 'clean_caption', 'word_vocab', 'spiece
            'load_text', 'load_t5', 'save_t5', 'encoder_of', 'encode_text', 'noun_states', 'linear_probe']
 
 # %% ../nbs/04_text.ipynb #05d384ef
-import json, math, re, shutil, string, struct, warnings
+import json, re, string, struct, warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .latents import faster, make_optimizers, quiet, set_lr
-from .scenes import (BACKGROUNDS, COLORS, MAX_OBJECTS, NUMBERS, SHAPES, SIZES, TEXTURES, caption, plural, sample_scenes)
+from .scenes import (BACKGROUNDS, COLORS, NUMBERS, SHAPES, SIZES, TEXTURES, caption, plural, sample_scenes)
 
 # %% ../nbs/04_text.ipynb #227751c6
 PLAIN = re.compile(r'(?!.*(?:shipping|download|click|png|jpg|jpeg|bmp|webp|eps|pdf|apk))[a-z]+(?:,? [a-z]+)*')   # words and commas, in which no rule finds anything
