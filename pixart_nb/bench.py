@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['OPEN', 'beside', 'caption_lengths', 'bench_storage', 'write_synthetic', 'write_npz', 'bench_reading',
-           'reading_ratios', 'bench_extraction', 'bench_opening', 'machine', 'bench_features']
+           'reading_ratios', 'bench_extraction', 'bench_opening', 'bench_features']
 
 # %% ../nbs/19_bench.ipynb #392bb1a8
-import json, os, platform, subprocess, sys, tempfile, time
+import json, subprocess, sys, tempfile, time
 from datetime import date
 from pathlib import Path
 import numpy as np
 import torch
 from .data import open_world, write_world
+from .evaluate import machine
 from .features import Feed, _name, _path, extract, open_features
 from .latents import load_vae
 from .text import clean_caption, load_text
@@ -145,12 +146,6 @@ def bench_opening(folder:str|Path, n:int=1_000_000, lengths=(12,20,28), latent=(
     return {k: round(v, 3) for k,v in json.loads(out.stdout).items()}
 
 # %% ../nbs/19_bench.ipynb #e9c06b1a
-def machine()->str:
-    "The kind of machine, no names"
-    flags = next((l for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('flags')), '') if Path('/proc/cpuinfo').exists() else ''
-    best = next((k for k,f in dict(AMX='amx_tile', AVX512='avx512f', AVX2='avx2').items() if f in flags.split()), platform.machine())
-    return f'{os.cpu_count()} vCPU, {best}' + (', '+torch.cuda.get_device_name() if torch.cuda.is_available() else '')
-
 def bench_features(pipeline='data/pixart-nano', # whose tokenizer and networks
                    full:bool=True,              # with the sizes of PixArt-XL at 512 px, and a million samples
                    seconds:float=2.,            # for each contender
