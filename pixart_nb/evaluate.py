@@ -370,12 +370,12 @@ def summarise(prompts:list, ok:np.ndarray, parts:np.ndarray=None)->dict: # `ok (
                        strict=float(ok[m,:,1].mean()), prompts=int(m.sum()), images=int(m.sum()*ok.shape[1]))
     return rows
 
-def overall(rows:dict, rate:dict)->dict:
+def overall(rows:dict, rate:dict, tasks=tuple(SIX))->dict:
     "Mean of the six task accuracies with its interval; None if a task is missing"
-    if not set(SIX)<=set(rows): return None
-    draws = np.mean([bootstrap(rate[t], seed=i) for i,t in enumerate(SIX)], 0)
-    low,high = np.quantile(draws, [.025,.975]) if np.ptp(draws) else interval(np.concatenate([rate[t] for t in SIX]))
-    return dict(all=float(np.mean([rows[t]['all'] for t in SIX])), low=float(low), high=float(high))
+    if not set(tasks)<=set(rows): return None
+    draws = np.mean([bootstrap(rate[t], seed=i) for i,t in enumerate(tasks)], 0)
+    low,high = np.quantile(draws, [.025,.975]) if np.ptp(draws) else interval(np.concatenate([rate[t] for t in tasks]))
+    return dict(all=float(np.mean([rows[t]['all'] for t in tasks])), low=float(low), high=float(high))
 
 # %% ../nbs/13_evaluate.ipynb #9cfddc17
 def machine()->str:
