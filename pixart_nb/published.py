@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .data import cover_crop
 from .evaluate import generator, interval, overall, roundtrip, seed_of
 from .features import fingerprint
-from .latents import make_optimizers, set_lr
+from .latents import make_optimizers, quiet, set_lr
 from .pipeline import to_pil, to_pixels
 from .scenes import BACKGROUNDS, COLORS, MAX_OBJECTS, SHAPES, TEXTURES, captions, render, sample_scenes
 
@@ -92,7 +92,7 @@ def fid_rows(pipe, net, n:int=1000, steps:int=20, cfg:float=4.5, seed:int=0, bat
 # %% ../nbs/13b_published.ipynb #b18f31cb
 def load_clip(where:str='openai/clip-vit-base-patch16'): # a folder or hub id -> (model, processor)
     from transformers import CLIPModel, CLIPProcessor
-    return CLIPModel.from_pretrained(where).eval(), CLIPProcessor.from_pretrained(where)
+    with quiet(): return CLIPModel.from_pretrained(where).eval(), CLIPProcessor.from_pretrained(where)
 
 @torch.inference_mode()
 def clip_score(images:Tensor, # `(B,3,H,W)` in [0,1]
