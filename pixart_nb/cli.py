@@ -315,7 +315,7 @@ def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that c
     if fid: more['fid'] = fid_rows(pipe, _net('scenes'), fid, progress=Phase('drawing for FID', 'pictures'), **how)
     if clip: more['clip'] = clip_rows(pipe, load_clip(clip), ps, **how)
     result = evaluate(pipe, ps, n=n, rows=rows, train=training_set(train) if rows else None, progress=Phase('drawing and judging', 'pictures'), **how) | more
-    result['settings'] |= dict(pipeline=Path(pipeline or 'pixart-nano').name, fid_pictures=fid, clip=clip)
+    result['settings'] |= dict(pipeline=Path(pipeline or 'pixart-nano').name) | ({'fid_pictures':fid} if fid else {}) | ({'clip':clip} if clip else {})
     print(report(result))
     for k,what in dict(fid=f'FID of {fid} pictures, scene features (lower is better)', clip='CLIPScore').items():
         if k in more: print(f'{what}: '+', '.join(f'{name} {v:.2f}' for name,v in more[k].items()))
