@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OPEN', 'beside', 'caption_lengths', 'bench_storage', 'write_synthetic', 'write_npz', 'bench_reading',
-           'reading_ratios', 'bench_extraction', 'bench_opening', 'bench_loop', 'original', 'bench_training', 'machine',
+           'reading_ratios', 'bench_extraction', 'bench_opening', 'bench_loop', 'original', 'bench_training',
            'bench_features', 'bench_models']
 
 # %% ../nbs/19_bench.ipynb #392bb1a8
-import json, os, platform, subprocess, sys, tempfile, time
+import json, os, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import ExitStack
 from datetime import date
@@ -21,6 +21,7 @@ from torch import nn
 from .blocks import pos_table, unpatchify
 from .data import open_world, write_world
 from .diffusion import training_loss
+from .evaluate import machine
 from .features import Feed, _name, _path, extract, open_features
 from .latents import Muon, load_vae, make_optimizers
 from .model import load_pixart, to_diffusers
@@ -228,12 +229,6 @@ def bench_training(folder:str|Path, pipeline='data/pixart-nano', batch:int=128, 
                 over_original=ratio('ours','original'), muon_over_diffusers=ratio('ours_muon','diffusers'))
 
 # %% ../nbs/19_bench.ipynb #e9c06b1a
-def machine()->str:
-    "The kind of machine, no names"
-    flags = next((l for l in Path('/proc/cpuinfo').read_text().splitlines() if l.startswith('flags')), '') if Path('/proc/cpuinfo').exists() else ''
-    best = next((k for k,f in dict(AMX='amx_tile', AVX512='avx512f', AVX2='avx2').items() if f in flags.split()), platform.machine())
-    return f'{os.cpu_count()} vCPU, {best}' + (', '+torch.cuda.get_device_name() if torch.cuda.is_available() else '')
-
 def bench_features(pipeline='data/pixart-nano', # whose tokenizer and networks
                    full:bool=True,              # with the sizes of PixArt-XL at 512 px, and a million samples
                    seconds:float=2.,            # for each contender

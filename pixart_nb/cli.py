@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
            'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'read_prompts', 'sample', 'convert_weights',
-           'evaluate_pipeline', 'dotted', 'with_help', 'main']
+           'evaluate_pipeline', 'coco_fid', 'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, os, sys, time
@@ -103,13 +103,13 @@ def _finish(run, recipe, vae, enc, tok, out, half=False):
     pipe.save_pretrained(out/'pipeline', half=half); _card(recipe, out)
     return pipe
 
-def _score(pipe, prompts, texts, out, steps, cfg):
+def _score(pipe, prompts, texts, out, steps, cfg, train=None):
     "grid.png and scores.json"
     from pixart_nb.evaluate import evaluate, grid, report, save_scores
     x = pipe(texts, steps=steps, cfg=cfg, output='pt')
     grid(x, texts, out/'grid.png')
     if not prompts: return
-    result = evaluate(pipe, prompts, n=1, steps=steps, cfg=cfg, progress=Phase('drawing and judging', 'pictures'))
+    result = evaluate(pipe, prompts, n=1, steps=steps, cfg=cfg, progress=Phase('drawing and judging', 'pictures'), train=train)
     save_scores(result, out/'scores.json'); print(report(result))
     return result
 
@@ -126,7 +126,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
          seed:int=0,
         ):
     "Captioned pictures in, a trained text-to-image pipeline and pictures out"
-    from pixart_nb.evaluate import make_prompts, subset
+    from pixart_nb.evaluate import make_prompts, subset, training_set
     from pixart_nb.data import open_images
     from pixart_nb.features import extract
     from pixart_nb.train import features_for, train
@@ -152,7 +152,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
     pipe = _finish(run, recipe, vae, enc, tok, out)
     if run.interrupted: print(f"\nstopped after {run.step} steps; a pipeline as far as it got is in {out/'pipeline'}. To go on: {again}"); return
     if data: _score(pipe, None, [source[i].caption for i in range(min(16, len(source)))], out, steps, cfg)
-    else: _card(recipe, out, _score(pipe, subset(make_prompts(), prompts), DEMO_PROMPTS, out, steps, cfg))
+    else: _card(recipe, out, _score(pipe, subset(make_prompts(), prompts), DEMO_PROMPTS, out, steps, cfg, training_set(f'world:{n}:{seed}')))
     for f in ('pipeline','grid.png','curve.png','log.jsonl','scores.json','recipe.yaml'):
         if (out/f).exists(): print(f'  {out/f}')
     print(f'\nmore pictures:  pixart sample "a green heart above a yellow ring" --pipeline {out/"pipeline"}')
@@ -282,22 +282,82 @@ def convert_weights(src:str,          # diffusers folder or pipeline, `.pth`, `.
     from pixart_nb.model import convert
     convert(src, dst, ema, heads, sample_size, pos_scale)
 
+def _open(pipeline):
+    "A pipeline, the shipped one by default, on the GPU if there is one"
+    import torch
+    from pixart_nb.pipeline import PixArtPipeline
+    return PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano')).to('cuda' if torch.cuda.is_available() else 'cpu')
+
+def _net(features):
+    "None for Inception, or our own features"
+    from pixart_nb.published import load_scenenet
+    if features not in ('inception','scenes'): raise ValueError(f"features: want 'inception' or 'scenes', got {features!r}")
+    return load_scenenet(shipped('scenenet.safetensors')) if features=='scenes' else None
+
 def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that comes along
-                      out:str='scores.json',
+                      out:str='scores.json', # every verdict, with date, settings and kind of machine
                       n:int=4,        # pictures per prompt
                       steps:int=20,   # calls of the model
                       cfg:float=4.5,  # guidance
-                      prompts:int=0): # per task; 0: all
-    "Score a pipeline with SceneEval (`prompts` per task; 0: all)"
-    import torch
-    from pixart_nb.evaluate import evaluate, make_prompts, report, save_scores, subset
-    from pixart_nb.pipeline import PixArtPipeline
-    pipe = PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano')).to('cuda' if torch.cuda.is_available() else 'cpu')
-    ps = make_prompts(); result = evaluate(pipe, subset(ps, prompts) if prompts else ps, n=n, steps=steps, cfg=cfg, progress=Phase('drawing and judging', 'pictures'))
-    print(report(result)); print(save_scores(result, out))
+                      sampler:str='dpm++',
+                      seed:int=0,     # same seed, same pictures
+                      prompts:int=0,  # per task; 0: all
+                      rows:bool=True, # score renders, VAE round trip, luck, retrieval and an untrained model beside it
+                      train:str='world:24000', # what the model was trained on, for the nearest training picture; whatever `extract` takes
+                      fid:int=0,      # so many pictures for FID, on the features of a scene classifier; 0: none
+                      clip:str=''):   # folder or hub id of a CLIP, for CLIPScore; '': none
+    "Score a pipeline with SceneEval, beside chance and the rows that keep a score honest"
+    from pixart_nb.evaluate import evaluate, make_prompts, report, save_scores, subset, training_set
+    from pixart_nb.published import clip_rows, fid_rows, load_clip
+    pipe, ps, how, more = _open(pipeline), make_prompts(), dict(steps=steps, cfg=cfg, sampler=sampler, seed=seed), {}
+    if prompts: ps = subset(ps, prompts)
+    if fid: more['fid'] = fid_rows(pipe, _net('scenes'), fid, progress=Phase('drawing for FID', 'pictures'), **how)
+    if clip: more['clip'] = clip_rows(pipe, load_clip(clip), ps, **how)
+    result = evaluate(pipe, ps, n=n, rows=rows, train=training_set(train) if rows else None, progress=Phase('drawing and judging', 'pictures'), **how) | more
+    result['settings'] |= dict(pipeline=Path(pipeline or 'pixart-nano').name) | ({'fid_pictures':fid} if fid else {}) | ({'clip':clip} if clip else {})
+    print(report(result))
+    for k,what in dict(fid=f'FID of {fid} pictures, scene features (lower is better)', clip='CLIPScore').items():
+        if k in more: print(f'{what}: '+', '.join(f'{name} {v:.2f}' for name,v in more[k].items()))
+    print(save_scores(result, out))
+
+def coco_fid(captions:str,      # COCO's captions_val2014.json, or any `.jsonl` or `.txt`
+             reference:str,     # folder with the real pictures
+             pipeline:str='',   # a folder or hub id; '' for the small model that comes along
+             out:str='runs/coco', # folder for the pictures; an unfinished one there is continued
+             n:int=30_000,      # captions, drawn at random; 0: all
+             steps:int=20, cfg:float=4.5, sampler:str='dpm++', seed:int=0,
+             batch:int=16,      # pictures at once
+             px:int=256,        # side the pictures are brought to
+             features:str='inception', # for FID; 'scenes': of our scene classifier
+             clip:str=''):      # folder or hub id of a CLIP, for CLIPScore; '': none
+    "FID against real pictures, painting captions of a file (COCO-30K)"
+    from pixart_nb.published import coco, load_clip
+    print(coco(_open(pipeline), captions, reference, out, n, seed, _net(features), load_clip(clip) if clip else None, Phase('drawing', 'pictures'), steps=steps, cfg=cfg, sampler=sampler, batch=batch, px=px))
+
+def geneval_pictures(file:str,      # GenEval's evaluation_metadata.jsonl, or the results.jsonl its evaluator wrote
+                     pipeline:str='', # a folder or hub id; '' for the small model that comes along
+                     out:str='runs/geneval', # folder for its evaluator; an unfinished one there is continued
+                     n:int=4,       # pictures per prompt
+                     steps:int=20, cfg:float=4.5, sampler:str='dpm++', seed:int=0,
+                     batch:int=16): # pictures at once
+    "Paint GenEval's prompts for its evaluator, or add up its verdicts"
+    from pixart_nb.published import geneval, geneval_scores
+    if 'correct' not in json.loads(Path(file).read_text().split('\n', 1)[0]): return print(geneval(_open(pipeline), file, out, n, seed, steps=steps, cfg=cfg, sampler=sampler, batch=batch, progress=Phase('drawing', 'pictures')))
+    for t,r in geneval_scores(file).items(): print(f"{t:>14} {r['all']:.3f}  ({r['low']:.3f}–{r['high']:.3f})")
+
+def relations(out:str='runs/relations', # folder; an unfinished run there is continued
+              minutes:float=60.,  # training time
+              seed:int=0,
+              positions:bool=True, # tell the model where in the caption a word stands
+              pictures:int=8,     # per prompt, for the score
+              pipeline:str=''):   # whose VAE; '' for the small model's
+    "Train on the world of a published study of spatial relations and score as there"
+    from pixart_nb.relations import pair_recipe, train_pairs
+    r = train_pairs(out, load_nets(pipeline or None)[0], pair_recipe(minutes, seed), positions=positions, pictures=pictures, progress=lambda what: Phase(what, 'pictures'))
+    print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, convert=convert_weights)
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, convert=convert_weights)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"
