@@ -8,7 +8,7 @@ __all__ = ['OPEN', 'beside', 'caption_lengths', 'bench_storage', 'write_syntheti
            'bench_features', 'bench_models']
 
 # %% ../nbs/19_bench.ipynb #392bb1a8
-import json, os, subprocess, sys, tempfile, time
+import json, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import ExitStack
 from datetime import date
