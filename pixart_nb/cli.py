@@ -227,6 +227,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     if minutes: r.train.minutes, r.train.steps = minutes, 0
     if steps: r.train.steps = steps
     if dry_run: return print(what_it_takes(r))
+    if samples and r.classes: raise ValueError('samples: want a recipe with text, got one with classes')
     vae, tok, enc = load_nets(pipeline or None)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train, on_save=Live(r, out, read_prompts(samples), vae, tok, enc).samples if samples else None)
