@@ -6,9 +6,8 @@
 __all__ = ['WORDS', 'Sixfold', 'ZeroBlock', 'PixArtZero', 'words_right', 'judge_model', 'race', 'results', 'plot_race',
            'difference']
 
-# %% ../nbs/14_stages.ipynb #52200660
+# %% ../nbs/14_stages.ipynb #2d4f3854
 import json, time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
