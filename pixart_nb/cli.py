@@ -11,8 +11,6 @@ __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures'
 import json, os, sys, time
 from pathlib import Path
 
-from .recipes import get_recipe, override
-
 # %% ../nbs/20_train_and_demo.ipynb #6eb2b8d1
 def clock(s:float # seconds
          )->str:
@@ -120,7 +118,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
          n:int=24_000,           # pictures to write, if from the embedded world
          from_scratch:bool=False,# no stage-1 weights
          stage1:bool=False,      # first repeat stage 1 (as long again), then continue from it
-         prompts:int=32,         # SceneEval prompts per task for the score
+         prompts:int=64,         # SceneEval prompts per task for the score
          steps:int=12,           # of the sampler
          cfg:float=4.5,          # guidance
          seed:int=0,
@@ -129,6 +127,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
     from pixart_nb.evaluate import make_prompts, subset, training_set
     from pixart_nb.data import open_images
     from pixart_nb.features import extract
+    from pixart_nb.recipes import get_recipe
     from pixart_nb.train import features_for, train
     out, again = Path(out), f'pixart demo --out {out}'+(f' --data {data}' if data else '')+f' --minutes {minutes:g}'
     out.mkdir(parents=True, exist_ok=True)
@@ -140,6 +139,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
         if bad := [json.loads(l) for l in (out/'features/skipped.jsonl').read_text().splitlines()]: print(f"{len(bad)} pictures skipped, listed in {out/'features/skipped.jsonl'}; the first: {bad[0]['file']}: {bad[0]['reason']}")
         recipe = get_recipe('nano'); recipe.train.minutes, recipe.train.seed, recipe.data.source = minutes, seed, str(folder)
         recipe.init = '' if from_scratch else str(shipped('nano-stage1'))
+        if from_scratch: recipe.optim = get_recipe('nano-stage1').optim          # who knows nothing learns fast; who knows a lot forgets fast
         if stage1:
             first = get_recipe('nano-stage1'); first.train.minutes, first.data.source = minutes, f'world:{n}:1'
             f1 = features_for(first, out/'stage1/features', vae, tok, enc, progress=Phase('stage 1 features', 'pictures'))
@@ -220,6 +220,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  dry_run:bool=False, # only say what it would take
                  set:tuple[str,...]=()): # fields of the recipe, `optim.lr=3e-4`; `--optim.lr 3e-4` is the same
     "Train a recipe (a preset's name or a .yaml file); leaves a pipeline folder"
+    from pixart_nb.recipes import get_recipe, override
     from pixart_nb.train import Live, features_for, train
     r, out = override(get_recipe(recipe), dict(s.split('=', 1) for s in set)), Path(out)
     if init: r.init = '' if init=='none' else init

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from .batches import draw_caption
 from .data import check_share, nearest_bucket, open_images
-from .latents import encode_images, faster
+from .latents import encode_images, faster, keep_memory
 from .text import clean_caption, encode_text
 
 # %% ../nbs/05_features.ipynb #38835204
@@ -225,7 +225,8 @@ def extract(source,                 # whatever `open_images` takes
     now = _describe(source, vae, tokenizer, encoder, condition, size=size, buckets=buckets, shard=shard, batch=batch, max_length=max_length, autocast=autocast)
     check_share(source, most_bad)
     made = _begin(source, out, now, rank, world)
-    with torch.inference_mode(), faster(next(vae.parameters()).device, autocast):
+    if (device := next(vae.parameters()).device).type=='cpu': keep_memory()
+    with torch.inference_mode(), faster(device, autocast):
         if not (out/'null.npy').exists(): _write_npy(out/'null.npy', _encode_texts([''], tokenizer, encoder, 1, max_length)[0].astype(np.float16), rank)
         _encode_shards(source, out, made, (vae,tokenizer,encoder), condition, rank, world, progress, most_bad)
     done = _join_cards(out, made, -(-len(source)//shard), rank)
@@ -514,15 +515,17 @@ def prefetch(make:Callable, # of a step: its batch, a dict of tensors
              steps,         # in which order
              device=None,   # where the batches go; None: nowhere
              ahead:int=2,   # batches made before they are asked for
+             threads:int=1, # that make one together; a second team of many would stand in the way of the caller's
             ):              # yields batches
     "Batches made by a thread while the caller works"
+    mine = torch.get_num_threads()
     pin = device is not None and torch.device(device).type=='cuda'
     def ready(step): b = make(step); return {k: v.pin_memory() if pin and v.device.type=='cpu' else v for k,v in b.items()}
-    pool,steps = ThreadPoolExecutor(1), iter(steps)
+    pool,steps = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)), iter(steps)
     coming = deque(pool.submit(ready, s) for s in islice(steps, ahead))
     try:
         while coming:
-            b = coming.popleft().result()
+            b = coming.popleft().result(); torch.set_num_threads(mine)               # what the thread set for itself would become the rule for new ones
             coming.extend(pool.submit(ready, s) for s in islice(steps, 1))
             yield b if device is None else {k: v.to(device, non_blocking=True) for k,v in b.items()}
     finally: pool.shutdown(cancel_futures=True)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_vae', 'quiet', 'load_vae', 'check_images', 'encode_images', 'decode_latents', 'vae_pictures', 'vae_loss', 'psnr',
-           'fast_dtype', 'matmul_rate', 'faster', 'orthogonal', 'Muon', 'make_optimizers', 'set_lr', 'train_vae',
-           'measure_scale']
+           'fast_dtype', 'matmul_rate', 'faster', 'keep_memory', 'orthogonal', 'Muon', 'make_optimizers', 'set_lr',
+           'train_vae', 'measure_scale']
 
 # %% ../nbs/03_latents.ipynb #d9fd5668
 import math, time
@@ -97,6 +97,8 @@ def psnr(a:Tensor, b:Tensor)->float:
 def fast_dtype(device:str='cpu')->torch.dtype:
     "bfloat16 where `device` multiplies matrices of it faster than of float32, else float32"
     if device!='cpu': return torch.bfloat16 if device=='cuda' and torch.cuda.is_bf16_supported(False) else torch.float32
+    has = getattr(torch.cpu, 'get_capabilities', dict)()                # asked, not timed, where that is possible: a run that is resumed must compute as before
+    if has.get('architecture')=='x86_64': return torch.bfloat16 if has['avx512_bf16'] or has['amx_bf16'] else torch.float32
     def seconds(dt):
         a = torch.ones(256, 256, dtype=dt); start = time.perf_counter(); a@a
         return time.perf_counter()-start
@@ -116,17 +118,25 @@ def faster(device, on=True):
     kind = torch.device(device).type
     return torch.autocast(kind, torch.bfloat16, enabled=on and fast_dtype(kind)==torch.bfloat16)
 
+# %% ../nbs/03_latents.ipynb #5b1e0c78
+def keep_memory()->bool: # False where there is nothing to set
+    "Let this process keep the memory it frees, instead of asking the system for fresh pages at every step (Linux's C library)"
+    import ctypes
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError): return False
+    return bool(mallopt(-4, 0) and mallopt(-1, 2**31-1)) # M_MMAP_MAX: no piece of its own from the system; M_TRIM_THRESHOLD: nothing goes back
+
 # %% ../nbs/03_latents.ipynb #b7e2a914
-def orthogonal(g:Tensor, # `(n,m)`
+def orthogonal(g:Tensor, # matrices `(k,n,m)`
                steps=5,
               )->Tensor: # as `g`, in the faster of bfloat16 and float32
-    "A matrix with the singular vectors of `g` and singular values near 1 (Newton-Schulz, coefficients of Jordan et al.)"
-    x = g.to(fast_dtype(g.device.type)); x = x.T if len(g)>g.shape[1] else x
-    x = x/x.norm().clamp(min=1e-7)
+    "Matrices with the singular vectors of those in `g` and singular values near 1 (Newton-Schulz, coefficients of Jordan et al.)"
+    x, tall = g.to(fast_dtype(g.device.type)), g.shape[1]>g.shape[2]; x = x.mT if tall else x
+    x = x/torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        a = x@x.T
-        x = torch.addmm(x, torch.addmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
-    return x.T if len(g)>g.shape[1] else x
+        a = x@x.mT                                                        # (k,n,n)
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
 
 class Muon(torch.optim.Optimizer):
     "Orthogonal steps along the averaged gradient, as large as AdamW's, for weights of two and more dimensions"
@@ -135,10 +145,13 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for o in self.param_groups:
-            for p in (p for p in o['params'] if p.grad is not None):
-                m = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p)).lerp_(p.grad, 1-o['momentum'])
-                u = orthogonal(p.grad.lerp(m, o['momentum']).flatten(1))
-                p.mul_(1-o['lr']*o['weight_decay']).add_(u.view_as(p), alpha=-.2*max(u.shape)**.5*o['lr'])
+            alike = {}                                                    # weights of one shape go together
+            for p in o['params']:
+                if p.grad is not None: alike.setdefault((len(p), p[0].numel()), []).append(p)
+            for shape,ps in alike.items():
+                ms = [self.state[p].setdefault('momentum_buffer', torch.zeros_like(p)).lerp_(p.grad, 1-o['momentum']) for p in ps]
+                us = orthogonal(torch.stack([p.grad.lerp(m, o['momentum']).flatten(1) for p,m in zip(ps, ms)]))
+                for p,u in zip(ps, us): p.mul_(1-o['lr']*o['weight_decay']).add_(u.reshape(p.shape), alpha=-.2*max(shape)**.5*o['lr'])
 
 def make_optimizers(model, lr:float,
                     name='muon',         # or 'adamw' for everything

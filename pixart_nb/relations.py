@@ -166,7 +166,7 @@ def pair_recipe(minutes:float=60., seed:int=0):
     "*nano* at 128 px, from nothing"
     r = get_recipe('nano')
     return override(replace(r, name='relations', about='the world of a study of spatial relations', init='', model=replace(r.model, sample_size=16)),
-                    {'data.source':'relations', 'data.size':PX, 'data.tokens':20, 'train.minutes':minutes, 'train.seed':seed})
+                    {'data.source':'relations', 'data.size':PX, 'data.tokens':20, 'optim.lr':3e-3, 'train.minutes':minutes, 'train.seed':seed})
 
 def train_pairs(out,               # folder; what was begun there is continued
                 vae,               # an `AutoencoderKL`

@@ -7,8 +7,8 @@ __all__ = ['SHAPES', 'COLORS', 'TEXTURES', 'SIZES', 'BACKGROUNDS', 'RELATIONS', 
            'TONE', 'NUMBERS', 'PHRASES', 'BACKDROPS', 'SAY', 'K', 'Scenes', 'concat', 'held_out', 'sample_scenes',
            'sd_circle', 'sd_square', 'sd_triangle', 'sd_diamond', 'sd_cross', 'sd_ring', 'sd_heart', 'sd_star',
            'tone_striped', 'tone_dotted', 'render', 'show', 'plural', 'article', 'relation', 'phrase', 'label',
-           'listed', 'reading_order', 'caption', 'things', 'captions', 'scene', 'Want', 'parse', 'Seen', 'Sight',
-           'look', 'related', 'passes', 'score', 'judge', 'near_miss']
+           'listed', 'backdrop', 'reading_order', 'caption', 'things', 'captions', 'scene', 'Want', 'parse', 'Seen',
+           'Sight', 'look', 'related', 'passes', 'score', 'judge', 'near_miss']
 
 # %% ../nbs/01_scenes.ipynb #c61cfd2f
 import math, re
@@ -219,11 +219,13 @@ def phrase(s, i, j, say, many=False):
 # %% ../nbs/01_scenes.ipynb #b8b4f6cc
 SAY = dict(dense={'size','texture','color','relation','background'}, short=set())
 
+def _some(rng, **chances): return {w for w,p in chances.items() if rng.random()<p}
+
 def label(s, i, rng):
-    "Labels for scene `i`: the classes of its objects (shape, mostly with colour, pairs at times in relation), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.55,.2,.1,.05,.05,.05])
+    "Labels for scene `i`: the classes of its objects (shape, mostly with colour, at times the relation of a pair, the background), or one word about each, or one for the background"
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.48,.4,.03,.03,.03,.03])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
-    if what in ('class','shape'): return things(s, i, {w for w,on in dict(color=what=='class', relation=rng.random()<.5).items() if on}, rng)
+    if what in ('class','shape'): return things(s, i, _some(rng, relation=.4)|({'color'} if what=='class' else set()), rng)+(backdrop(s, i, rng) if rng.random()<.5 else '')
     names = dict(color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
     return ' '.join(names[k] for k in getattr(s, what)[i,reading_order(s, i)])
 
@@ -231,6 +233,11 @@ def listed(things):
     "One thing, 'a and b', or 'a, b and c'"
     *most,last = things
     return f"{', '.join(most)} and {last}" if most else last
+
+def backdrop(s, i, rng):
+    "The background of scene `i` in words, to follow others"
+    name = list(BACKGROUNDS)[s.background[i]]
+    return ' '+str(rng.choice(BACKDROPS)).format(article(name), name=name)
 
 def reading_order(s, i):
     "The objects of scene `i` from top to bottom, within a row from left to right"
@@ -243,16 +250,13 @@ def caption(s:Scenes,     # scenes
            )->str:
     "Describe scene `i`"
     rng = rng or np.random.default_rng(0)
-    if kind=='mixed': kind = rng.choice(['dense','plain','short'], p=[.5,.35,.15])
+    if kind=='mixed': kind = rng.choice(['dense','plain','short'], p=[.3,.5,.2])
     if kind=='class': return label(s, i, rng)
     if kind=='name': return f'{list(COLORS)[s.color[i,0]]} {SHAPES[s.shape[i,0]]}'
-    if kind=='plain': say = {'texture'} | {w for w,coin in zip(('size','color','relation','background'), rng.random(4)) if coin<.5}
+    if kind=='plain': say = {'texture'} | _some(rng, size=.3, color=.7, relation=.4, background=.5)
     elif kind in SAY: say = SAY[kind]
     else: raise ValueError(f"kind: want 'dense', 'plain', 'short', 'class', 'name' or 'mixed', got {kind!r}")
-    text = things(s, i, say, rng)
-    if 'background' not in say: return text
-    name = list(BACKGROUNDS)[s.background[i]]
-    return text+' '+str(rng.choice(BACKDROPS)).format(article(name), name=name)
+    return things(s, i, say, rng)+(backdrop(s, i, rng) if 'background' in say else '')
 
 def things(s, i, say, rng):
     "The objects of scene `i` in words: so many of a kind, a pair in relation, or a list"

@@ -24,7 +24,7 @@ from .data import open_world
 from .diffusion import sample_u, training_loss
 from .dit import ByClass, DiT, load_dit, start_from
 from .features import Features, extract, prefetch
-from .latents import fast_dtype, make_optimizers, matmul_rate, set_lr
+from .latents import fast_dtype, keep_memory, make_optimizers, matmul_rate, set_lr
 from .model import PixArt
 from .pipeline import PixArtPipeline
 from .recipes import Recipe, lr_at, to_yaml, train_flop
@@ -161,6 +161,7 @@ def start_model(recipe:Recipe)->PixArt|DiT:
 def _accelerator(t, out):
     "Devices, precision and trackers of a run"
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.tracking import get_available_trackers
     if t.precision not in ('bf16','no'): raise ValueError(f"precision: want 'bf16' or 'no', got {t.precision!r}")
     names, there = [n for n in t.trackers.replace(' ', '').split(',') if n], {str(k) for k in get_available_trackers()}
@@ -168,6 +169,7 @@ def _accelerator(t, out):
         if n not in there: raise ValueError(f'trackers: want one that is installed ({", ".join(sorted(there)) or "none is"}), got {n!r}: pip install {n}')
     fast = fast_dtype('cuda' if torch.cuda.is_available() else 'cpu')==torch.bfloat16
     alone = not (torch.cuda.is_available() or torch.backends.mps.is_available())                    # several processes on CPUs only are not found otherwise
+    AcceleratorState._reset_state()                                                                 # else the first run of a process decides the precision of all
     acc = Accelerator(cpu=alone, mixed_precision=t.precision if fast else 'no', log_with=names or None, project_dir=str(out))
     if t.batch%(parts := acc.num_processes*t.accumulate): raise ValueError(f'batch: want a multiple of {parts} (processes × accumulate), got {t.batch}')
     if acc.num_processes>1 and not t.steps: raise ValueError('steps: want a number with several processes, whose clocks differ; got 0')
@@ -199,6 +201,7 @@ def train(recipe:Recipe,
     "Train a `PixArt` on features"
     o, t, out = recipe.optim, recipe.train, Path(out)
     acc = _accelerator(t, out); main, share = acc.is_main_process, acc.num_processes*t.accumulate
+    if acc.device.type=='cpu': keep_memory()
     raw = (model or start_model(recipe)).to(acc.device).train()
     split = t.shard and acc.num_processes>1
     if split and o.name=='muon': raise ValueError("shard: want optim.name 'adamw', got 'muon', which needs whole matrices")
