@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
-           'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'read_prompts', 'sample', 'convert_weights',
-           'evaluate_pipeline', 'coco_fid', 'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
+           'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'controlnet', 'distill', 'read_prompts',
+           'sample', 'convert_weights', 'put_scores', 'evaluate_pipeline', 'coco_fid', 'geneval_pictures', 'relations',
+           'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, os, sys, time
@@ -237,6 +238,45 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: add --resume')
     print(made if r.classes else out/'pipeline')
 
+def controlnet(out:str='runs/controlnet', # folder; an unfinished run there is continued
+               pipeline:str='',     # what is to be controlled; '' for the small model that comes along
+               data:str='world:24000', # captioned pictures, whatever `extract` takes
+               kind:str='edges',    # of drawing: 'edges', 'canny', 'shapes', or the file with HED's weights
+               blocks:int=0,        # how many are copied; 0: one less than half of them
+               minutes:float=15.,   # training time
+               steps:int=0,         # optimiser steps, instead
+               lr:float=2e-3,       # peak learning rate
+               seed:int=0,
+               features:str='',     # folder with features; made if it is not there
+               score:int=200):      # new scenes it is judged on, if it learned from scenes
+    "Teach a pipeline to follow a drawing; leaves a pipeline folder with a ControlNet in it"
+    from pixart_nb.controlnet import control_recipe, obeys, train_control
+    home = pipeline or shipped('pixart-nano'); base = _open(home)
+    recipe = control_recipe(base.model, minutes, steps, seed, base.objective, data, lr)
+    run,pipe = train_control(home, out, recipe, kind, blocks or None, features, progress=lambda what: Phase(what, 'pictures'))
+    if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
+    if data.startswith('world:') and score: print(f'on {score} new scenes:', {k: round(v, 3) for k,v in obeys(pipe, score).items()})
+    print(Path(out)/'pipeline')
+
+def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapter
+            out:str='runs/lcm',  # folder; an unfinished run there is continued
+            pipeline:str='',     # the teacher; '' for the small model that comes along
+            data:str='world:24000', # captioned pictures, whatever `extract` takes
+            cfg:float=4.5,       # guidance that is baked in
+            rank:int=32,         # of the adapter
+            minutes:float=15.,   # training time
+            steps:int=0,         # optimiser steps, instead
+            lr:float=2e-4,       # peak learning rate
+            seed:int=0,
+            features:str=''):    # folder with features; made if it is not there
+    "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
+    from pixart_nb.lcm import distill as teach, lcm_recipe
+    if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
+    home = pipeline or shipped('pixart-nano'); base = _open(home)
+    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, features, progress=lambda what: Phase(what, 'pictures'))
+    if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
+    print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler lcm")
+
 def read_prompts(words:list)->list: # texts, `@file` with a prompt a line, or `-` for standard input
     "All prompts of a command line"
     lines = lambda text: [l.strip() for l in text.splitlines() if l.strip()]
@@ -258,6 +298,8 @@ def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard 
            image:str='',          # picture to start from
            mask:str='',           # what of it is to be painted anew, white on black
            strength:float|None=None, # how far to leave the picture, above 0 to 1
+           control:str='',        # a drawing to follow, for a pipeline with a ControlNet
+           control_strength:float=1., # how closely, 0 to 1.5
            low_memory:bool=False, # hold one network at a time
            dtype:str='float32',   # of the weights; 'bfloat16' takes half the memory
           ):
@@ -268,7 +310,12 @@ def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard 
     texts, px = read_prompts(prompts), size.split('x')
     how = dict(steps=steps, cfg=cfg, sampler=sampler, negative=negative, size=(None if not size else size if not all(p.isdigit() for p in px) else int(size) if len(px)==1 else tuple(map(int, px))),
                **({k:v for k,v in dict(image=image, mask=mask, strength=strength).items() if v}))
-    pipe = PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype), low_memory, transformer or None).to('cuda' if torch.cuda.is_available() else 'cpu')
+    if control:
+        from pixart_nb.controlnet import ControlPipeline
+        how |= dict(control=control, control_strength=control_strength)
+        if low_memory or transformer: raise ValueError('control: want it without --low-memory and --transformer, got both')
+    opened = ControlPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype)) if control else PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype), low_memory, transformer or None)
+    pipe = opened.to('cuda' if torch.cuda.is_available() else 'cpu')
     for i in range(0, len(texts), len(texts) if low_memory else 16):              # pictures are there as they are made
         some = texts[i:i+(len(texts) if low_memory else 16)]
         for j,im in enumerate(pipe(some, n=n, seed=seed, **how)):
@@ -296,6 +343,14 @@ def _net(features):
     if features not in ('inception','scenes'): raise ValueError(f"features: want 'inception' or 'scenes', got {features!r}")
     return load_scenenet(shipped('scenenet.safetensors')) if features=='scenes' else None
 
+def put_scores(path:Path, result:dict)->Path: # a model card; what `evaluate` gives
+    "Write scores, with their date and settings, into a model card"
+    from pixart_nb.pipeline import markdown_table
+    rows = {k: {c: '' if v[c] is None else round(100*v[c], 1) for c in ('seen','held_out','chance')} for k,v in result['tasks'].items()}
+    text = path.read_text(encoding='utf-8').partition('\n## Scores\n')[0]; how = ', '.join(f'{k} {v}' for k,v in result['settings'].items())
+    path.write_text(f"{text}\n## Scores\n\nSceneEval, percent, by `pixart evaluate --card` on {result['date']}: {how}.\n\n{markdown_table(rows)}\n", encoding='utf-8')
+    return path
+
 def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that comes along
                       out:str='scores.json', # every verdict, with date, settings and kind of machine
                       n:int=4,        # pictures per prompt
@@ -307,7 +362,8 @@ def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that c
                       rows:bool=True, # score renders, VAE round trip, luck, retrieval and an untrained model beside it
                       train:str='world:24000', # what the model was trained on, for the nearest training picture; whatever `extract` takes
                       fid:int=0,      # so many pictures for FID, on the features of a scene classifier; 0: none
-                      clip:str=''):   # folder or hub id of a CLIP, for CLIPScore; '': none
+                      clip:str='',    # folder or hub id of a CLIP, for CLIPScore; '': none
+                      card:bool=False): # put the scores into the pipeline's model card, in the place of older ones
     "Score a pipeline with SceneEval, beside chance and the rows that keep a score honest"
     from pixart_nb.evaluate import evaluate, make_prompts, report, save_scores, subset, training_set
     from pixart_nb.published import clip_rows, fid_rows, load_clip
@@ -320,6 +376,7 @@ def evaluate_pipeline(pipeline:str='', # a folder; '' for the small model that c
     print(report(result))
     for k,what in dict(fid=f'FID of {fid} pictures, scene features (lower is better)', clip='CLIPScore').items():
         if k in more: print(f'{what}: '+', '.join(f'{name} {v:.2f}' for name,v in more[k].items()))
+    if card: print(put_scores(Path(pipeline or shipped('pixart-nano'))/'README.md', result))
     print(save_scores(result, out))
 
 def coco_fid(captions:str,      # COCO's captions_val2014.json, or any `.jsonl` or `.txt`
@@ -359,7 +416,7 @@ def relations(out:str='runs/relations', # folder; an unfinished run there is con
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, convert=convert_weights)
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, convert=convert_weights)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"

@@ -160,10 +160,11 @@ def make_optimizers(model, lr:float,
                    )->list:              # of optimisers; together they hold each weight once
     "Muon for the inner matrices of a net and AdamW for the rest, or AdamW alone; vectors are not decayed"
     if name not in ('muon','adamw'): raise ValueError(f"optimizer: want 'muon' or 'adamw', got {name!r}")
-    inner = {k for k,p in model.named_parameters() if name=='muon' and p.ndim>1 and k.endswith('weight') and hidden(k,p)}
-    other = [p for k,p in model.named_parameters() if k not in inner]
+    learn = {k:p for k,p in model.named_parameters() if p.requires_grad}
+    inner = {k for k,p in learn.items() if name=='muon' and p.ndim>1 and k.endswith('weight') and hidden(k,p)}
+    other = [p for k,p in learn.items() if k not in inner]
     rest = torch.optim.AdamW([dict(params=[p for p in other if (p.ndim>1)==many], weight_decay=weight_decay*many) for many in (True,False)], lr, betas, fused=True)
-    return [rest, Muon([p for k,p in model.named_parameters() if k in inner], lr, weight_decay)] if inner else [rest]
+    return [rest, Muon([p for k,p in learn.items() if k in inner], lr, weight_decay)] if inner else [rest]
 
 def set_lr(opts, lr):
     "The same learning rate for all groups"

@@ -106,7 +106,19 @@ class PixArt(nn.Module):
     def text_kv(self, y, drop=None): # `(B,L,d_text)`, `(B,)` True = stored null caption → per block a pair of `(B,heads,L,d)`
         "Keys and values of a text for all blocks: they do not depend on t, so a sampler computes them once"
         y = self.y_embedder(y.to(self.dtype), drop)
-        return [b.cross_attn.kv(y) for b in self.blocks]
+        return [b.cross_attn.kv(y) for b in self.readers()]
+
+    def readers(self): return self.blocks # all who read the text, in the order of `text_kv`
+
+    def step(self, block, *args):
+        "One block; if memory is short, what it would keep for the backward pass is computed again there"
+        return checkpoint(block, *args, use_reentrant=False) if self.cfg.checkpoint and torch.is_grad_enabled() else block(*args)
+
+    def walk(self, x, kv, step): # tokens `(B,N,D)`, from `text_kv`, `step(block, x, kv of the block, its number)` → `(B,N,D)`
+        "Through all blocks, one after the other"
+        if len(kv)!=len(self.blocks): raise ValueError(f'want keys and values for {len(self.blocks)} blocks, got {len(kv)}')
+        for i,(block,kv_i) in enumerate(zip(self.blocks, kv)): x = step(block, x, kv_i, i)
+        return x
 
     def forward(self,
                 xt:Tensor,          # noised latents, `(B,C,H,W)`, any H, W divisible by the patch
@@ -117,6 +129,8 @@ class PixArt(nn.Module):
                 ratio:Tensor=None,  # height/width, `(B,)`; used if `cfg.micro`
                 kv:list=None,       # `text_kv(y)`, computed before
                 generator=None,     # `torch.Generator` for what training drops; None: the global one
+                walk=None,          # in the place of `self.walk`
+                extra:Tensor=None,  # added to the conditioning vector, `(B,D)`
                )->Tensor:           # `(B,out_channels,H,W)`, dtype of `xt`
         cfg,p = self.cfg,self.cfg.patch_size
         check_inputs(cfg, xt, t, y, y_mask, size, ratio)
@@ -125,15 +139,13 @@ class PixArt(nn.Module):
         x = self.x_embedder(xt.to(self.dtype))                                                     # (B,N,D)
         x = x + pos_table(cfg.dim, h, w, cfg.base_size, cfg.pos_scale, x.device, self.dtype)
         c = self.cond(t, size, ratio)                                                              # (B,D)
+        if extra is not None: c = c + extra
         t6 = self.t_block(c).unflatten(1, (6,-1))                                                  # (B,6,D)
         if kv is None: kv = self.text_kv(y, toss(cfg.drop_caption, (len(y),), y.device, generator) if self.training and cfg.drop_caption else None)
-        if len(kv)!=cfg.depth: raise ValueError(f'want keys and values for {cfg.depth} blocks, got {len(kv)}')
         mask = None if y_mask is None else key_mask(y_mask, self.dtype)                            # (B,1,1,L)
         drop = [None]*cfg.depth
         if self.training and cfg.drop_path: drop = drop_path(torch.linspace(0, cfg.drop_path, cfg.depth, device=x.device), len(x), generator).to(x.dtype)
-        for block,kv_i,drop_i in zip(self.blocks, kv, drop):
-            args = x,t6,kv_i,mask,(h,w),drop_i
-            x = checkpoint(block, *args, use_reentrant=False) if cfg.checkpoint and torch.is_grad_enabled() else block(*args)
+        x = (walk or self.walk)(x, kv, lambda block,x,kv_i,i: self.step(block, x, t6, kv_i, mask, (h,w), drop[i]))
         return unpatchify(self.final_layer(x, c), h, w, p).to(xt.dtype)
 
 # %% ../nbs/07_model.ipynb #a26d0fc1

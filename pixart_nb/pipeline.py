@@ -243,12 +243,19 @@ class How:
         if not self.cfg>=0: raise ValueError(f"cfg: want 0 or more, got {self.cfg}")
         if not 0<self.strength<=1: raise ValueError(f"strength: want above 0 to 1, got {self.strength}")
         check_steps(self.steps); check_sampler(self.sampler, self.objective)
+        if self.sampler=='lcm' and self.steps>8: warnings.warn(f'steps: the LCM sampler is for a few steps, 1 to 8, got {self.steps}; more cost time and make pictures no better')
 
 # %% ../nbs/10_pipeline.ipynb #9d66651a
 def cut_padding(y:Tensor, mask:Tensor)->tuple: # states `(B,L,d)`, mask `(B,L)`
     "Drop the columns that no row uses"
     used = mask.any(0).nonzero(); L = int(used.max())+1 if len(used) else 1
     return y[:,:L], mask[:,:L]
+
+@patch
+def conditions(self:PixArtPipeline, jobs:list)->dict:
+    "What the model is told besides latent, time and text"
+    (H,W),B = jobs[0].hw,len(jobs)
+    return dict(size=torch.tensor([(H,W)]*B, device=self.device), ratio=torch.full((B,), H/W, device=self.device)) if self.config.micro else {}
 
 @patch
 @torch.inference_mode()
@@ -264,8 +271,7 @@ def denoise(self:PixArtPipeline,
     z = eps = noise_like(torch.empty(B, self.config.in_channels, H//self.factor, W//self.factor), generators).to(dev)  # (B,C,h,w)
     rows = [j.row for j in jobs]
     pick = lambda o: cut_padding(o[0][rows], o[1][rows]) if o else (None,None)
-    micro = dict(size=torch.tensor([(H,W)]*B, device=dev), ratio=torch.full((B,), H/W, device=dev)) if self.config.micro else {}
-    ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', **micro)
+    ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', **self.conditions(jobs))
     grid,begin,after = get_grid(how.sampler, how.steps, self.objective),0,None
     if jobs[0].z0 is not None:
         z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(how.strength*len(grid)))
