@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
-           'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'controlnet', 'distill', 'read_prompts',
-           'sample', 'convert_weights', 'put_scores', 'evaluate_pipeline', 'coco_fid', 'geneval_pictures', 'relations',
-           'dotted', 'with_help', 'main']
+           'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'controlnet', 'distill', 'train_autoencoder',
+           'finetune', 'read_prompts', 'sample', 'convert_weights', 'put_scores', 'evaluate_pipeline', 'coco_fid',
+           'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, os, sys, time
@@ -65,14 +65,14 @@ def make_pictures(out, n, seed=0, progress=None)->Path:
     return folder
 
 # %% ../nbs/20_train_and_demo.ipynb #cf38c718
-def load_nets(pipeline=None):
-    "VAE, tokenizer and text encoder of a pipeline folder (the shipped one by default), on the GPU if there is one"
+def load_nets(pipeline=None, vae=None):
+    "VAE (or another one), tokenizer and text encoder of a pipeline folder (the shipped one by default), on the GPU if there is one"
     import torch
     from pixart_nb.latents import load_vae
     from pixart_nb.text import load_text
     home, device = pipeline or shipped('pixart-nano'), f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
     tokenizer, encoder = load_text(home)
-    return load_vae(home).to(device), tokenizer, encoder.to(device)
+    return load_vae(vae or home).to(device), tokenizer, encoder.to(device)
 
 # %% ../nbs/20_train_and_demo.ipynb #00310bd0
 DEMO_PROMPTS = ['a red circle', 'a large yellow heart', 'a small blue star on a white background', 'two green rings', 'three pink crosses on black', 'four orange squares',
@@ -215,6 +215,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
                  steps:int=0,        # optimiser steps, instead
                  features:str='',    # folder with features; made if it is not there
                  pipeline:str='',    # whose VAE and text encoder; '' for the small model's
+                 vae:str='',         # another autoencoder's folder, as `pixart vae` leaves it
                  resume:bool=False,  # go on from the latest checkpoint in `out`
                  half:bool=False,    # store the transformer in float16
                  samples:tuple[str,...]=(), # prompts (`@file`: one per line) to draw at each checkpoint, into `out`/samples
@@ -230,7 +231,7 @@ def train_recipe(recipe:str,         # a preset's name or a .yaml file
     if steps: r.train.steps = steps
     if dry_run: return print(what_it_takes(r))
     if samples and r.classes: raise ValueError('samples: want a recipe with text, got one with classes')
-    vae, tok, enc = load_nets(pipeline or None)
+    vae, tok, enc = load_nets(pipeline or None, vae)
     feats = features_for(r, features or out/'features', vae, tok, enc, progress=Phase('extracting features', 'pictures'))
     run = train(r, feats, out, resume=resume, progress=Phase('training').train, on_save=Live(r, out, read_prompts(samples), vae, tok, enc).samples if samples else None)
     if int(os.environ.get('RANK', 0)): return                             # of several processes the first writes
@@ -277,6 +278,46 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
     print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler lcm")
 
+def train_autoencoder(out:str='runs/vae', # folder for the weights
+                      init:str='',      # a VAE or pipeline folder to go on from; '' the small model's, 'none' fresh ones
+                      px:int=64,        # side of the pictures
+                      minutes:float=10.,# training time
+                      steps:int=0,      # optimiser steps, instead
+                      batch:int=16, lr:float=3e-3, seed:int=1000):
+    "Train the autoencoder on scenes; leaves a folder for `pixart train --vae`"
+    import torch
+    from pixart_nb.latents import decode_latents, encode_images, load_vae, make_vae, measure_scale, psnr, train_vae
+    from pixart_nb.scenes import render, sample_scenes
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'; phase = Phase('training the VAE'); begun = time.time()
+    vae = (make_vae(size=px) if init=='none' else load_vae(init or shipped('pixart-nano'))).to(device).train()
+    def log(i, at, loss):
+        if time.time()-phase.shown>10: print(f'step {i:,}  {at:.0%}  loss {loss:.4f}  {clock(time.time()-begun)}', flush=True); phase.shown = time.time()
+    train_vae(vae, minutes, steps, batch, lr, seed, px, log); vae.eval(); measure_scale(vae, max(16, 1024*64**2//px**2), px=px)
+    for split in ('seen','held-out'):
+        x = render(sample_scenes(64, seed=7, px=px, split=split), px); z = torch.cat([encode_images(vae, b)[0] for b in x.split(16)])
+        print(f'{split} scenes: {psnr(x, torch.cat([decode_latents(vae, b*vae.config.scaling_factor).cpu() for b in z.split(16)])):.1f} dB')
+    vae.save_pretrained(out); print(out)
+
+def finetune(kind:str,           # 'lora': an adapter; 'full': all weights
+             data:str,           # captioned pictures, whatever `extract` takes
+             out:str='runs/finetune', # folder; an unfinished run there is continued
+             pipeline:str='',    # what is adapted; '' for the small model that comes along
+             rank:int=16, alpha:float=16., # of the adapter
+             targets:str='blocks', # where it sits: 'attention', 'mlp', 'blocks', 'all', or names of layers with commas
+             dora:bool=False, rslora:bool=False, # other forms of it
+             minutes:float=5.,   # training time
+             steps:int=0,        # optimiser steps, instead
+             lr:float=1e-3,      # peak learning rate
+             batch:int=32, seed:int=0,
+             buckets:int=0,      # 0: squares; else sides are multiples of so many pixels
+             patience:int=0):    # rounds of validation without progress before it stops; 0: never
+    "Adapt a pipeline to somebody's pictures; leaves an adapter's folder and a pipeline's"
+    from pixart_nb.finetune import finetune as adapt, finetune_recipe
+    home = pipeline or shipped('pixart-nano'); base = _open(home)
+    recipe = finetune_recipe(base.model, data, minutes, steps, base.objective, base.config.sample_size*base.factor, lr, batch, seed, buckets)
+    run,_ = adapt(home, data, out, kind, recipe, rank, alpha, targets, dora, rslora, patience, lambda what: Phase(what, 'pictures'))
+    print(f'{run.step} steps\n{Path(out)/"pipeline"}'+(f'\n{Path(out)/"lora"}' if kind=='lora' else ''))
+
 def read_prompts(words:list)->list: # texts, `@file` with a prompt a line, or `-` for standard input
     "All prompts of a command line"
     lines = lambda text: [l.strip() for l in text.splitlines() if l.strip()]
@@ -298,6 +339,8 @@ def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard 
            image:str='',          # picture to start from
            mask:str='',           # what of it is to be painted anew, white on black
            strength:float|None=None, # how far to leave the picture, above 0 to 1
+           lora:str='',           # an adapter's folder
+           lora_scale:float=1.,   # how much of it
            control:str='',        # a drawing to follow, for a pipeline with a ControlNet
            control_strength:float=1., # how closely, 0 to 1.5
            low_memory:bool=False, # hold one network at a time
@@ -315,6 +358,10 @@ def sample(prompts:list[str],     # texts; `@file`: one per line; `-`: standard 
         how |= dict(control=control, control_strength=control_strength)
         if low_memory or transformer: raise ValueError('control: want it without --low-memory and --transformer, got both')
     opened = ControlPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype)) if control else PixArtPipeline.from_pretrained(pipeline or shipped('pixart-nano'), getattr(torch, dtype), low_memory, transformer or None)
+    if lora:
+        import pixart_nb.finetune                                             # teaches pipelines `load_lora`
+        if low_memory: raise ValueError('lora: want it without --low-memory, got both')
+        opened.load_lora(lora, lora_scale)
     pipe = opened.to('cuda' if torch.cuda.is_available() else 'cpu')
     for i in range(0, len(texts), len(texts) if low_memory else 16):              # pictures are there as they are made
         some = texts[i:i+(len(texts) if low_memory else 16)]
@@ -416,7 +463,7 @@ def relations(out:str='runs/relations', # folder; an unfinished run there is con
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, convert=convert_weights)
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, vae=train_autoencoder, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, finetune=finetune, convert=convert_weights)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"

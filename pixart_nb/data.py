@@ -542,11 +542,12 @@ def _draw(scenes, i, px): return _pil(render(scenes[np.array([i])], px)[0])
 class World(Source):
     "Scenes of the embedded world, drawn on demand"
     scenes:Scenes = None
+    device:str = 'cpu'  # where they are drawn
 
     def images(self, indices, size:int, pool=None)->tuple[list,Tensor]:
         "Draw pictures; all of them are good"
         h,w = _hw(size); indices = np.asarray(indices, dtype=np.int64)
-        return (indices.tolist(), render(self.scenes[indices], h)) if h==w else super().images(indices, size, pool)
+        return (indices.tolist(), render(self.scenes[indices], h, self.device)) if h==w else super().images(indices, size, pool)
 
 def open_world(n:int|Scenes,       # how many scenes, or the scenes themselves
                seed:int=0,         # of scenes and captions

@@ -95,16 +95,16 @@ def guided_student(teacher:PixArt)->GuidedPixArt:
     net = GuidedPixArt(teacher.cfg).to(teacher.dtype); net.load_state_dict(teacher.state_dict(), strict=False)
     return net.to(teacher.x_embedder.proj.weight.device)
 
-# %% ../nbs/16_lcm.ipynb #5f57d69d
+# %% ../nbs/16_lcm.ipynb #963fe88e
 LORA_TARGETS = ['attn.qkv','attn.proj','cross_attn.q_linear','cross_attn.kv_linear','cross_attn.proj','mlp.fc1','mlp.fc2','t_block.1','t_embedder.mlp.0','t_embedder.mlp.2','x_embedder.proj','final_layer.linear']
 
-def add_lora(model:PixArt, rank:int=32, alpha:float=8., targets:list=LORA_TARGETS): # → `peft.PeftModel`
+def add_lora(model:PixArt, rank:int=32, alpha:float=8., targets:list=LORA_TARGETS, dora:bool=False, rslora:bool=False): # → `peft.PeftModel`
     "A model with an adapter; only that learns"
     from peft import LoraConfig, get_peft_model
     if rank<1: raise ValueError(f'rank: want 1 or more, got {rank}')
     names = [k for k,m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]; found = [k for k in names if any(k==t or k.endswith('.'+t) for t in targets)]
     if not found: raise ValueError(f'targets: want names among {", ".join(sorted({".".join(k.split(".")[2:]) if k.startswith("blocks.") else k for k in names}))}, got {targets}')
-    return get_peft_model(copy.deepcopy(model), LoraConfig(r=rank, lora_alpha=alpha, target_modules=found))
+    return get_peft_model(copy.deepcopy(model), LoraConfig(r=rank, lora_alpha=alpha, target_modules=found, use_dora=dora, use_rslora=rslora))
 
 def merged(net)->PixArt: # of a `PeftModel`; the adapter stays as it is
     "The model with its adapter worked into the weights"
@@ -126,7 +126,8 @@ def save_lora(net, folder)->Path:
     "An adapter folder: as `peft` reads it on our model, and `pytorch_lora_weights.safetensors` with diffusers' names"
     from safetensors.torch import save_file
     folder = Path(folder); net.save_pretrained(folder); c = net.peft_config['default']
-    sd = lora_for_diffusers(net); sd |= {k.replace('lora_A.weight','alpha'): torch.tensor(float(c.lora_alpha)) for k in sd if k.endswith('lora_A.weight')}
+    if c.use_dora: return folder                                               # its lengths of fused columns cannot be cut up: the merged pipeline is there for that
+    sd = lora_for_diffusers(net); sd |= {k.replace('lora_A.weight','alpha'): torch.tensor(float(c.lora_alpha)*(c.r**.5 if c.use_rslora else 1)) for k in sd if k.endswith('lora_A.weight')}
     save_file(sd, folder/'pytorch_lora_weights.safetensors')
     return folder
 

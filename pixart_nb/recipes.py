@@ -90,7 +90,7 @@ def _xl2(size, batch, sigma=False, about=''):
                   Optim('adamw', lr=2e-5, warmup=1000, decay='constant', weight_decay=.03, betas=(.9,.999), clip=.01, ema=.9999), Train(batch=batch, steps=100_000, objective='eps', posterior=1., save_every=2000))
 
 PRESETS = {
-    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:200000:1', 'class'), Optim(), Train(minutes=90, save_every=1000)),
+    'nano-stage1': lambda: Recipe('nano-stage1', 'pixel dependency: scenes told by labels', NANO, Data('world:100000:1', 'class'), Optim(), Train(minutes=60, batch=256, save_every=1000)),
     'nano-dit':    lambda: Recipe('nano-dit', 'pixel dependency as in the paper: a DiT and 56 classes', NANO, Data('world:60000:1', 'name'), Optim(), Train(minutes=20), classes=56),
     'nano-text':   lambda: Recipe('nano-text', 'text: from a DiT to captions', NANO, Data(), Optim(), Train(minutes=6), init='runs/nano-dit/dit.pth'),
     'nano-128':    lambda: Recipe('nano-128', 'resolution and polish: 128 px, dense captions', enlarged(NANO, 16), Data('world:24000', 'dense', size=128), Optim(lr=1e-3), Train(batch=64, minutes=20), init='pixart-nano'),

@@ -363,6 +363,6 @@ def features_for(recipe:Recipe, folder, vae, tokenizer, encoder, progress=None, 
     src = recipe.data.source
     if src.startswith('world:'):
         n,*seed = [int(v) for v in src.split(':')[1:]]
-        src = open_world(n, seed[0] if seed else 0, recipe.data.size, kind=recipe.data.captions)
+        src = open_world(n, seed[0] if seed else 0, recipe.data.size, kind=recipe.data.captions); src.device = next(vae.parameters()).device   # drawn where they are encoded
     feats = extract(src, folder, vae, tokenizer, encoder, size=recipe.data.size, progress=progress, autocast=autocast, max_length=recipe.data.tokens, buckets=recipe.data.buckets)
     return ByClass(feats, recipe.classes) if recipe.classes else feats
