@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from fastcore.basics import patch
-from .lcm import LORA_TARGETS, add_lora, load_lora, merged, save_lora
+from .lcm import LORA_TARGETS, add_lora, merged, save_lora
 from .model import PixArt
 from .pipeline import PixArtPipeline
 from .recipes import Data, Optim, Recipe, Train
