@@ -94,7 +94,7 @@ PRESETS = {
     'nano-dit':    lambda: Recipe('nano-dit', 'pixel dependency as in the paper: a DiT and 56 classes', NANO, Data('world:60000:1', 'name'), Optim(), Train(minutes=20), classes=56),
     'nano-text':   lambda: Recipe('nano-text', 'text: from a DiT to captions', NANO, Data(), Optim(), Train(minutes=6), init='runs/nano-dit/dit.pth'),
     'nano-128':    lambda: Recipe('nano-128', 'resolution and polish: 128 px, dense captions', enlarged(NANO, 16), Data('world:24000', 'dense', size=128), Optim(lr=1e-3), Train(batch=64, minutes=20), init='pixart-nano'),
-    'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(lr=3e-4), Train(minutes=6), init='nano-stage1'),
+    'nano':        lambda: Recipe('nano', 'text: from stage 1 to captions', NANO, Data(), Optim(lr=7e-4, warmup=30), Train(minutes=6, batch=256), init='nano-stage1'),
     'nano-eps':    lambda: Recipe('nano-eps', 'as nano from nothing, with the official objective', replace(NANO, out_channels=8), Data(), Optim(), Train(objective='eps')),
     'mini':        lambda: Recipe('mini', '256 px, for one GPU', MINI, Data('world:200000', size=256), Optim(), Train(batch=256, minutes=9)),
     'xl2-256-sam': lambda: _xl2(256, 176, about='stage 2 of the paper: dense captions of SA-1B'),
