@@ -119,7 +119,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
          n:int=24_000,           # pictures to write, if from the embedded world
          from_scratch:bool=False,# no stage-1 weights
          stage1:bool=False,      # first repeat stage 1 (as long again), then continue from it
-         prompts:int=64,         # SceneEval prompts per task for the score
+         prompts:int=0,          # SceneEval prompts per task for the score; 0: all 793
          steps:int=12,           # of the sampler
          cfg:float=4.5,          # guidance
          seed:int=0,
@@ -153,7 +153,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
     pipe = _finish(run, recipe, vae, enc, tok, out)
     if run.interrupted: print(f"\nstopped after {run.step} steps; a pipeline as far as it got is in {out/'pipeline'}. To go on: {again}"); return
     if data: _score(pipe, None, [source[i].caption for i in range(min(16, len(source)))], out, steps, cfg)
-    else: _card(recipe, out, _score(pipe, subset(make_prompts(), prompts), DEMO_PROMPTS, out, steps, cfg, training_set(f'world:{n}:{seed}')))
+    else: _card(recipe, out, _score(pipe, subset(make_prompts(), prompts) if prompts else make_prompts(), DEMO_PROMPTS, out, steps, cfg, training_set(f'world:{n}:{seed}')))
     for f in ('pipeline','grid.png','curve.png','log.jsonl','scores.json','recipe.yaml'):
         if (out/f).exists(): print(f'  {out/f}')
     print(f'\nmore pictures:  pixart sample "a green heart above a yellow ring" --pipeline {out/"pipeline"}')

@@ -223,7 +223,7 @@ def _some(rng, **chances): return {w for w,p in chances.items() if rng.random()<
 
 def label(s, i, rng):
     "Labels for scene `i`: the classes of its objects (shape, mostly with colour, at times the relation of a pair, the background), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.48,.4,.03,.03,.03,.03])
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.68,.22,.03,.03,.02,.02])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
     if what in ('class','shape'): return things(s, i, _some(rng, relation=.4)|({'color'} if what=='class' else set()), rng)+(backdrop(s, i, rng) if rng.random()<.5 else '')
     names = dict(color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
@@ -245,12 +245,12 @@ def reading_order(s, i):
 
 def caption(s:Scenes,     # scenes
             i:int=0,      # which one
-            kind='dense', # 'dense', 'plain', 'short', 'class' (labels), 'name' (of one object), or 'mixed'
+            kind='dense', # 'dense', 'plain', 'short', 'class' (labels), 'name' (of one object), or 'mixed' (the first four)
             rng=None,     # numpy Generator that picks the wording
            )->str:
     "Describe scene `i`"
     rng = rng or np.random.default_rng(0)
-    if kind=='mixed': kind = rng.choice(['dense','plain','short'], p=[.3,.5,.2])
+    if kind=='mixed': kind = rng.choice(['dense','plain','short','class'], p=[.25,.4,.15,.2])
     if kind=='class': return label(s, i, rng)
     if kind=='name': return f'{list(COLORS)[s.color[i,0]]} {SHAPES[s.shape[i,0]]}'
     if kind=='plain': say = {'texture'} | _some(rng, size=.3, color=.7, relation=.4, background=.5)
