@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
            'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'controlnet', 'distill', 'train_autoencoder',
-           'finetune', 'read_prompts', 'sample', 'convert_weights', 'put_scores', 'evaluate_pipeline', 'coco_fid',
-           'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
+           'finetune', 'read_prompts', 'sample', 'convert_weights', 'open_apps', 'put_scores', 'evaluate_pipeline',
+           'coco_fid', 'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 
 # %% ../nbs/20_train_and_demo.ipynb #6eb2b8d1
@@ -120,7 +120,7 @@ def demo(data:str='',            # captioned pictures, whatever `extract` takes;
          from_scratch:bool=False,# no stage-1 weights
          stage1:bool=False,      # first repeat stage 1 (as long again), then continue from it
          prompts:int=0,          # SceneEval prompts per task for the score; 0: all 793
-         steps:int=12,           # of the sampler
+         steps:int=20,           # of the sampler
          cfg:float=4.5,          # guidance
          seed:int=0,
         ):
@@ -298,7 +298,7 @@ def train_autoencoder(out:str='runs/vae', # folder for the weights
         print(f'{split} scenes: {psnr(x, torch.cat([decode_latents(vae, b*vae.config.scaling_factor).cpu() for b in z.split(16)])):.1f} dB')
     vae.save_pretrained(out); print(out)
 
-def finetune(kind:str,           # 'lora': an adapter; 'full': all weights
+def finetune(kind:str,           # 'lora': an adapter; 'full': all weights; 'dreambooth': one thing by its name
              data:str,           # captioned pictures, whatever `extract` takes
              out:str='runs/finetune', # folder; an unfinished run there is continued
              pipeline:str='',    # what is adapted; '' for the small model that comes along
@@ -310,13 +310,19 @@ def finetune(kind:str,           # 'lora': an adapter; 'full': all weights
              lr:float=1e-3,      # peak learning rate
              batch:int=32, seed:int=0,
              buckets:int=0,      # 0: squares; else sides are multiples of so many pixels
-             patience:int=0):    # rounds of validation without progress before it stops; 0: never
+             patience:int=0,     # rounds of validation without progress before it stops; 0: never
+             preview:tuple[str,...]=(), # prompts drawn at every checkpoint
+             word:str='sks',     # dreambooth: the name
+             prompt:str='',      # dreambooth: what the pictures show, the name in it
+             like:tuple[str,...]=()): # dreambooth: known words that are used in the same way
     "Adapt a pipeline to somebody's pictures; leaves an adapter's folder and a pipeline's"
-    from pixart_nb.finetune import finetune as adapt, finetune_recipe
+    from pixart_nb.finetune import dreambooth, finetune as adapt, finetune_recipe
     home = pipeline or shipped('pixart-nano'); base = _open(home)
     recipe = finetune_recipe(base.model, data, minutes, steps, base.objective, base.config.sample_size*base.factor, lr, batch, seed, buckets)
-    run,_ = adapt(home, data, out, kind, recipe, rank, alpha, targets, dora, rslora, patience, lambda what: Phase(what, 'pictures'))
-    print(f'{run.step} steps\n{Path(out)/"pipeline"}'+(f'\n{Path(out)/"lora"}' if kind=='lora' else ''))
+    show = lambda what: Phase(what, 'pictures')
+    if kind=='dreambooth': run,_ = dreambooth(home, data, out, word, prompt, like, None, recipe, rank, alpha, targets, preview=list(preview), progress=show)
+    else: run,_ = adapt(home, data, out, kind, recipe, rank, alpha, targets, dora, rslora, patience, list(preview), show)
+    print(f'{run.step} steps\n{Path(out)/"pipeline"}'+(f'\n{Path(out)/"lora"}' if kind!='full' else ''))
 
 def read_prompts(words:list)->list: # texts, `@file` with a prompt a line, or `-` for standard input
     "All prompts of a command line"
@@ -377,6 +383,31 @@ def convert_weights(src:str,          # diffusers folder or pipeline, `.pth`, `.
     "Transformer weights from any format to any other, decided by their keys and the new name"
     from pixart_nb.model import convert
     convert(src, dst, ema, heads, sample_size, pos_scale)
+
+def open_apps(kind:str,              # 't2i': text to picture; 'control': drawings; 'lcm': as you type
+              pipeline:str='',       # folder or hub id; '' for the small model that comes along
+              controlnet:str='',     # its ControlNet: folder or official `.pth`; '' for the one in the pipeline's folder
+              adapters:tuple[str,...]=(), # for 'lcm': name=folder, several
+              port:int=7860,
+              host:str='127.0.0.1',  # 0.0.0.0: other machines may come
+              auth:str='',           # user:password
+              queue:int=20,          # how many may wait
+              dtype:str='float32',   # of the weights
+              px:int=1024,           # largest side of a picture
+              steps:int=50):         # most steps
+    "Open a Gradio app"
+    import torch
+    from pixart_nb.app import Limits, make_app, open_app
+    from pixart_nb.controlnet import ControlPipeline
+    from pixart_nb.pipeline import PixArtPipeline
+    if dtype not in ('float32','bfloat16','float16'): raise ValueError(f"dtype: want float32, bfloat16 or float16, got {dtype!r}")
+    if auth and ':' not in auth: raise ValueError(f"auth: want user:password, got {auth!r}")
+    if odd := [a for a in adapters if '=' not in a]: raise ValueError(f"adapters: want name=folder, got {odd[0]!r}")
+    home = pipeline or shipped('pixart-nano'); dtype = getattr(torch, dtype); dev = 'cuda' if torch.cuda.is_available() else 'cpu'
+    pipe = ControlPipeline.from_pretrained(home, dtype, controlnet or None) if kind=='control' else PixArtPipeline.from_pretrained(home, dtype)
+    found = dict(a.split('=', 1) for a in adapters) or ({'lcm': str(Path(home)/'lcm')} if (Path(home)/'lcm').exists() else {})
+    limits = Limits(px=px, steps=steps); app = make_app(kind, pipe.to(dev), Path(home).name, limits, found)
+    open_app(app, port, host, tuple(auth.split(':', 1)) if auth else None, queue, limits=limits)
 
 def _open(pipeline):
     "A pipeline, the shipped one by default, on the GPU if there is one"
@@ -463,7 +494,7 @@ def relations(out:str='runs/relations', # folder; an unfinished run there is con
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, vae=train_autoencoder, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, finetune=finetune, convert=convert_weights)
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, vae=train_autoencoder, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, finetune=finetune, app=open_apps, convert=convert_weights)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"
@@ -487,6 +518,8 @@ def main(args:list=None # words after `pixart`; None: the command line
         ):
     "The command `pixart`"
     import tyro
+    if args is None: signal.signal(signal.SIGTERM, signal.default_int_handler)      # who ends us politely gets what Ctrl-C gets
     args = sys.argv[1:] if args is None else list(args)
+    if args[:1]==['app'] and (len(args)==1 or args[1].startswith('--')): args.insert(1, 't2i')
     try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=dotted(args) if args[:1]==['train'] else args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
     except (ValueError, FileNotFoundError, FileExistsError, ImportError) as e: sys.exit(f'pixart: {e}')

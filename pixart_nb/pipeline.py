@@ -133,7 +133,7 @@ def check_parts(model, vae, text_encoder=None):
 def tokenizer_files(tokenizer # a `T5Tokenizer`
                    )->dict:   # name → bytes
     "The files a tokenizer was loaded from, `spiece.model` among them; nothing if that is not there"
-    names = 'spiece.model','tokenizer.json','tokenizer_config.json','special_tokens_map.json','added_tokens.json'
+    names = ('spiece.model',) if getattr(tokenizer, 'grown', False) else ('spiece.model','tokenizer.json','tokenizer_config.json','special_tokens_map.json','added_tokens.json')   # grown: it has new words
     for d in (Path(tokenizer.name_or_path), Path(tokenizer.name_or_path)/'tokenizer'):
         if (d/'spiece.model').is_file(): return {n: (d/n).read_bytes() for n in names if (d/n).is_file()}
     return {}

@@ -223,7 +223,7 @@ def _some(rng, **chances): return {w for w,p in chances.items() if rng.random()<
 
 def label(s, i, rng):
     "Labels for scene `i`: the classes of its objects (shape, mostly with colour, at times the relation of a pair, the background), or one word about each, or one for the background"
-    what = rng.choice(['class','shape','color','texture','size','background'], p=[.68,.22,.03,.03,.02,.02])
+    what = rng.choice(['class','shape','color','texture','size','background'], p=[.58,.32,.03,.03,.02,.02])
     if what=='background': return list(BACKGROUNDS)[s.background[i]]
     if what in ('class','shape'): return things(s, i, _some(rng, relation=.4)|({'color'} if what=='class' else set()), rng)+(backdrop(s, i, rng) if rng.random()<.5 else '')
     names = dict(color=list(COLORS), texture=TEXTURES, size=list(SIZES))[what]
