@@ -8,7 +8,7 @@ __all__ = ['PLAIN', 'WORDS', 'SENTINELS', 'clean_caption', 'word_vocab', 'spiece
            'load_text', 'load_t5', 'save_t5', 'encoder_of', 'encode_text', 'noun_states', 'linear_probe']
 
 # %% ../nbs/04_text.ipynb #05d384ef
-import json, re, string, struct, warnings
+import copy, json, re, string, struct, warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -188,11 +188,11 @@ def load_t5(folder # a folder as written by `save_t5`
            ):      # -> (tokenizer, `T5ForConditionalGeneration`)
     "Open a pre-trained T5 with its decoder"
     from transformers import T5ForConditionalGeneration, T5Tokenizer
-    with quiet(): return T5Tokenizer.from_pretrained(folder), T5ForConditionalGeneration.from_pretrained(folder).eval()
+    with quiet(): return T5Tokenizer.from_pretrained(folder), T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 def save_t5(folder, t5):
-    "Write tokenizer and T5 into one folder"
-    save_tokenizer(folder); t5.save_pretrained(folder)
+    "Write tokenizer and T5, in half precision, into one folder"
+    save_tokenizer(folder); copy.deepcopy(t5).half().save_pretrained(folder)
 
 def encoder_of(t5):
     "The encoder alone, as the class that pipelines hold"
