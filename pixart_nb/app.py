@@ -375,5 +375,5 @@ def open_app(app, port:int=7860, host:str='127.0.0.1',
     "Serve an app; returns its address if it does not block"
     Image.MAX_IMAGE_PIXELS = (limits or Limits()).upload//2                    # pillow refuses twice as much
     app.queue(max_size=queue)
-    _,url,_ = app.launch(server_name=host, server_port=port, auth=auth, max_file_size=upload, prevent_thread_lock=not block, quiet=not block, css=CSS, share=False, ssr_mode=False, footer_links=['api'])
+    _,url,_ = app.launch(server_name=host, server_port=port, auth=auth, inline=False, max_file_size=upload, prevent_thread_lock=not block, quiet=not block, css=CSS, share=False, ssr_mode=False, footer_links=['api'])
     return url
