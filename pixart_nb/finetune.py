@@ -147,7 +147,7 @@ def add_word(tokenizer, text_encoder,
              like:list=(),   # known words whose mean it begins as; none: the mean of all
             )->int:          # its id
     "Teach tokenizer and encoder a word as one token"
-    from tokenizers import AddedToken
+    from transformers import AddedToken
     table = text_encoder.get_input_embeddings()
     if ' ' in word or not word: raise ValueError(f'word: want one word, got {word!r}')
     rows = [tokenizer(w, add_special_tokens=False).input_ids for w in like]; odd = [w for w,r in zip(like, rows) if len(r)!=1]
