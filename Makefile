@@ -1,6 +1,8 @@
 # make demo    install, then train and sample in ten minutes on two cores     make demo ARGS="--minutes 3"
 # make test    install, then run the whole suite                              make test ARGS="--only 06_blocks"
 # make lab     read and run the lessons in JupyterLab
+# make bench   measure speed and memory beside the alternatives, and refresh the tables (a quarter of an hour)
+# make browser drive the apps and the widget in a real Chromium
 # make export  notebooks -> package      make readme  nbs/index.ipynb -> README.md      make clean | distclean
 #
 # Needs Python 3.11 or newer with pip, nothing else. Another interpreter: make demo PYTHON=/path/to/python
@@ -12,7 +14,7 @@ BIN    := $(VENV)/bin
 NEEDS  := settings.ini setup.py pyproject.toml constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lab export readme clean distclean
+.PHONY: demo test bench browser lab export readme clean distclean
 .NOTPARALLEL:
 
 demo: $(VENV)/.ready
@@ -23,6 +25,15 @@ test: $(VENV)/.ready-dev
 
 lab: $(VENV)/.ready-dev $(VENV)/.ready-lab
 	$(BIN)/jupyter lab $(ARGS) nbs
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/pixart bench $(ARGS)
+	for n in 19_bench 19b_speed index; do (cd nbs && ../$(BIN)/exec_nb $$n.ipynb --dest $$n.ipynb); done
+	$(BIN)/nbdev_clean
+	$(BIN)/python .ci/readme.py
+
+browser: $(VENV)/.ready-dev $(VENV)/.ready-browser
+	$(BIN)/python .ci/browser.py $(ARGS)
 
 export: $(VENV)/.ready-dev
 	$(BIN)/nbdev_clean

@@ -6,7 +6,7 @@
 __all__ = ['DEMO_PROMPTS', 'VERBS', 'clock', 'Phase', 'shipped', 'make_pictures', 'load_nets', 'demo', 'scenes',
            'extract_features', 'what_it_takes', 'caption', 'train_recipe', 'controlnet', 'distill', 'train_autoencoder',
            'finetune', 'read_prompts', 'sample', 'convert_weights', 'open_apps', 'put_scores', 'evaluate_pipeline',
-           'coco_fid', 'geneval_pictures', 'relations', 'dotted', 'with_help', 'main']
+           'coco_fid', 'geneval_pictures', 'relations', 'bench', 'dotted', 'with_help', 'main']
 
 # %% ../nbs/20_train_and_demo.ipynb #c6c2be60
 import json, os, signal, sys, time
@@ -494,7 +494,19 @@ def relations(out:str='runs/relations', # folder; an unfinished run there is con
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
-VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, vae=train_autoencoder, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, finetune=finetune, app=open_apps, convert=convert_weights)
+def bench(out:str='data/bench.json', # gets the figures, in the place of older ones
+          pipeline:str='',  # a folder; '' for the small model that comes along
+          full:bool=True):  # with PixArt-XL/2 (random weights, 12 GiB of memory) and a million samples
+    "Measure speed and memory beside the alternatives; a quarter of an hour on two cores"
+    from pixart_nb.bench import bench_features, bench_models
+    from pixart_nb.speed import bench_drawing, speed_table
+    where = pipeline or str(shipped('pixart-nano')); out = Path(out)
+    kept = json.loads(out.read_text()) if out.exists() else {}
+    def keep(parts): kept.update(parts); out.write_text(json.dumps(kept, indent=1)+'\n')
+    bench_drawing(where, full, keep=lambda d: keep(dict(drawing=d))); keep(bench_features(where, full)); keep(bench_models(where))
+    print(speed_table(kept)); print(out)
+
+VERBS = dict(demo=demo, scenes=scenes, caption=caption, extract=extract_features, vae=train_autoencoder, train=train_recipe, sample=sample, evaluate=evaluate_pipeline, coco=coco_fid, geneval=geneval_pictures, relations=relations, controlnet=controlnet, distill=distill, finetune=finetune, app=open_apps, convert=convert_weights, bench=bench)
 
 def dotted(args:list)->list:
     "`--optim.lr 3e-4` and `--optim.lr=3e-4` as `--set optim.lr=3e-4`; all else as it is"
@@ -523,3 +535,5 @@ def main(args:list=None # words after `pixart`; None: the command line
     if args[:1]==['app'] and (len(args)==1 or args[1].startswith('--')): args.insert(1, 't2i')
     try: tyro.extras.subcommand_cli_from_dict({k: with_help(f) for k,f in VERBS.items()}, prog='pixart', args=dotted(args) if args[:1]==['train'] else args, description='PixArt-α from nothing: data, training, pictures', config=(tyro.conf.PositionalRequiredArgs,))
     except (ValueError, FileNotFoundError, FileExistsError, ImportError) as e: sys.exit(f'pixart: {e}')
+
+if __name__=='__main__' and '__file__' in globals(): main()                          # `python -m pixart_nb.cli`, as torchrun starts it

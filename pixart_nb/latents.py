@@ -50,7 +50,7 @@ def load_vae(folder,     # a pipeline folder, a VAE folder, or a hub id
     "Open a diffusers autoencoder"
     from diffusers import AutoencoderKL
     sub = None if (Path(folder)/'config.json').exists() else 'vae'
-    with quiet(): return AutoencoderKL.from_pretrained(folder, subfolder=sub, torch_dtype=dtype).eval()
+    with quiet(): return AutoencoderKL.from_pretrained(folder, subfolder=sub, dtype=dtype).eval()
 
 # %% ../nbs/03_latents.ipynb #a031ac75
 def check_images(vae, x):

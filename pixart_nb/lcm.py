@@ -32,9 +32,9 @@ def consistent(out:Tensor, xt:Tensor, t:Tensor, alpha:Tensor, sigma:Tensor, obje
     skip,c_out = map(col, zip(*(lcm_scalings(float(v)) for v in t)))
     return skip*xt+c_out*to_x0_eps(out[:,:xt.shape[1]], xt, col(alpha), col(sigma), objective)[0]
 
-def places(t:Tensor, grid:Grid)->Tensor: # times in [0,1000), `(B,)` → steps of `grid`
-    "The step of the grid a time falls into"
-    return (len(grid)-1-(t.float()*len(grid)/1000).long()).clamp(0, len(grid)-1)
+def places(t:Tensor, n:int)->Tensor: # times in [0,1000), `(B,)` → which of `n` places, 0 the noisiest
+    "The place a time falls into"
+    return (n-1-(t.float()*n/1000).long()).clamp(0, n-1)
 
 class Distill:
     "A loss for `train`: agree with the (averaged) student one step of the guided teacher further on (LCM alg. 1)"
@@ -42,10 +42,12 @@ class Distill:
                  null:tuple,            # states and mask of the null caption
                  cfg:float|tuple=4.5,   # guidance that is baked in; a pair: drawn in between, for a student with an embedding of it
                  places:int=50,         # on the way from noise to picture
+                 walk:int=1,            # steps of the teacher from one place to the next
                  average:bool=True,     # the target is the average of the student, not the student itself
                  loss=pseudo_huber):
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
-        self.teacher, self.null, self.cfg, self.n, self.average, self.loss = teacher.eval(), null, cfg, places, average, loss
+        if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
+        self.teacher, self.null, self.cfg, self.n, self.walk, self.average, self.loss = teacher.eval(), null, cfg, places, walk, average, loss
 
     def begin(self, student:nn.Module, ema):
         "Called by `train` once, with the student and its average"
@@ -66,16 +68,16 @@ class Distill:
         return a1*x0+s1*e
 
     def __call__(self, net, x0, y, y_mask, objective, t, eps, **cond)->dict:
-        g = lcm_grid(self.n, objective); i = places(t.cpu(), g).numpy(); dev = x0.device
-        ends = [torch.as_tensor(v[i], dtype=torch.float32, device=dev) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)]
-        ts, to = (torch.as_tensor(v, device=dev) for v in (g.t[i], np.append(g.t[1:], 0)[i]))
-        col = lambda v: v.reshape(-1, *[1]*(x0.ndim-1)); xt, w = col(ends[0])*x0+col(ends[1])*eps, self.guidance(eps)
-        told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {})
-        after = self.step(xt, ts, y, y_mask, w, ends, objective)
+        g = lcm_grid(self.n*self.walk, objective); i = self.walk*places(t.cpu(), self.n).numpy(); dev = x0.device; times = np.append(g.t, 0)
+        def ends(i): return [torch.as_tensor(v[i], dtype=torch.float32, device=dev) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)]
+        ts, to = (torch.as_tensor(times[j], device=dev) for j in (i, i+self.walk)); (a,s,_,_), (_,_,a1,s1) = ends(i), ends(i+self.walk-1)
+        col = lambda v: v.reshape(-1, *[1]*(x0.ndim-1)); xt, w = col(a)*x0+col(s)*eps, self.guidance(eps)
+        told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {}); after = xt
+        for k in range(self.walk): after = self.step(after, torch.as_tensor(times[i+k], device=dev), y, y_mask, w, ends(i+k), objective)
         with torch.no_grad():
             asked = (lambda *a, **k: functional_call(self.student, self.ema.shadow, a, k)) if self.average else net
-            want = consistent(asked(after, to, y, y_mask, **told).float(), after, to, ends[2], ends[3], objective)
-        got = consistent(net(xt, ts, y, y_mask, **told).float(), xt, ts, ends[0], ends[1], objective)
+            want = consistent(asked(after, to, y, y_mask, **told).float(), after, to, a1, s1, objective)
+        got = consistent(net(xt, ts, y, y_mask, **told).float(), xt, ts, a, s, objective)
         each = self.loss(got-want).flatten(1).mean(1)
         return dict(loss=each.mean(), mse=(got-want).detach().square().flatten(1).mean(1), vb=torch.zeros_like(each).detach(), t=ts)
 
@@ -155,7 +157,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
             cfg:float=4.5,         # guidance that is baked in
             lora:int=0,            # rank of an adapter to learn; 0: the whole student
             features:str|Path='',  # folder with features; made if it is not there
-            places:int=50,         # on the way, see `Distill`
+            places:int=50, walk:int=1, # the way, see `Distill`
             average:bool=True,     # see `Distill`
             progress=lambda what: None, # name of a phase → its progress function
            ):                      # the `Run` of `train`, and the student's pipeline
@@ -169,7 +171,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, places, average), progress=getattr(progress('training'), 'train', None))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, places, walk, average), progress=getattr(progress('training'), 'train', None))
     if lora: save_lora(run.model, out/'lora')
     made = PixArtPipeline((merged(run.model) if lora else run.model).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))

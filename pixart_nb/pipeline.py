@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARD', 'find_folder', 'read_objective', 'start_noise', 'spread_seeds', 'Pictures', 'to_pil', 'check_size',
            'read_size', 'check_parts', 'tokenizer_files', 'diffusers_flags', 'to_pixels', 'one_each', 'PixArtPipeline',
-           'Job', 'How', 'cut_padding', 'batches', 'side_by_side', 'paint_beside', 'LowMemoryPipeline', 'save_picture',
-           'count_stored', 'markdown_table', 'model_card']
+           'Job', 'How', 'cut_padding', 'batches', 'side_by_side', 'paint_beside', 'thrifty_t5', 'LowMemoryPipeline',
+           'save_picture', 'count_stored', 'markdown_table', 'model_card']
 
 # %% ../nbs/10_pipeline.ipynb #bc63737a
 import gc, io, json, math, re, warnings
@@ -406,8 +406,24 @@ def paint_beside(pipe, prompt:str, reference, # file, PIL image or tensor
     return Pictures(im.crop((w,0,2*w,h)) for im in pipe(prompt, image=canvas, mask=new, size=(h,2*w), **kw))
 
 # %% ../nbs/10_pipeline.ipynb #0f3b13c8
+def thrifty_t5(folder:str|Path, # a pipeline's
+               dtype=torch.float32, device='cpu'):
+    "A T5 encoder that holds its embeddings and one block at a time; the others wait in the file"
+    from safetensors import safe_open
+    from transformers import T5Config, T5EncoderModel
+    folder = Path(folder)/'text_encoder'; files = sorted(folder.glob('*.safetensors'))
+    where = {k: f for f in files for k in safe_open(f, 'pt').keys()}
+    def read(key):
+        with safe_open(where[key], 'pt') as f: return f.get_tensor(key).to(device, dtype)
+    def take(module, prefix): module.load_state_dict({k: nn.Parameter(read(prefix+k), False) for k in module.state_dict()}, assign=True)
+    with torch.device('meta'): enc = T5EncoderModel(T5Config.from_pretrained(folder)).eval()
+    enc.set_input_embeddings(nn.Embedding.from_pretrained(read('shared.weight'))); take(enc.encoder.final_layer_norm, 'encoder.final_layer_norm.')
+    for i,b in enumerate(enc.encoder.block):
+        b.register_forward_pre_hook(lambda m,_,i=i: take(m, f'encoder.block.{i}.')); b.register_forward_hook(lambda m,*_: m.to('meta') and None)
+    return enc
+
 class LowMemoryPipeline(PixArtPipeline):
-    "The same, but a network is opened when it is needed and dropped when the next one is"
+    "The same, but a network is opened when it is needed and dropped when the next one is; T5, the largest, block by block"
     device = None
     def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120, transformer=None):
         read = lambda part: json.loads((folder/part/'config.json').read_text())
@@ -428,8 +444,8 @@ class LowMemoryPipeline(PixArtPipeline):
         if self.held[0]!=name:
             self.held = None,None; gc.collect()
             if torch.cuda.is_available(): torch.cuda.empty_cache()
-            net = dict(model=lambda _: load_pixart(self.weights), vae=lambda f: load_vae(f, self.dtype), text_encoder=lambda f: load_text(f, self.dtype)[1])[name](self.folder)
-            self.held = name,nn.Module.to(net, self.device, self.dtype).eval()
+            place = lambda net: nn.Module.to(net, self.device, self.dtype).eval()
+            self.held = name,dict(model=lambda: place(load_pixart(self.weights)), vae=lambda: place(load_vae(self.folder, self.dtype)), text_encoder=lambda: thrifty_t5(self.folder, self.dtype, self.device))[name]()
         return self.held[1]
 
     model,vae,text_encoder = (property(lambda self, k=k: self.part(k)) for k in ('model','vae','text_encoder'))
