@@ -55,7 +55,7 @@ def text(page):
         tab.get_by_label('Prompt', exact=True).fill('a red circle'); tab.get_by_label('Seed, -1: any').fill('3'); tab.get_by_role('button', name='Generate').click()
         expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); expect(tab.get_by_text('✓ a red circle').first).to_be_visible()
         expect(tab.get_by_label('Seed used')).to_have_value('3'); shot(page, 'app-text')
-        im = picture_of(tab, '.pictures img'); assert im.size==(64,64), im.size
+        im = picture_of(page, '.pictures img'); assert im.size==(64,64), im.size
         tab.get_by_role('button', name='More').click(); tab.get_by_label('number input for Steps').fill('50'); tab.get_by_label('number input for Pictures').fill('4'); tab.get_by_role('button', name='Generate').click()
         expect(tab.get_by_text(re.compile(r'^step \d+ of 50'))).to_be_visible(timeout=SLOW); tab.get_by_role('button', name='Cancel').click()
         expect(tab.get_by_text('stopped', exact=True)).to_be_visible(timeout=SLOW)
@@ -70,7 +70,7 @@ def text(page):
 def scribble(page, canvas):
     "Draw a ring with the mouse"
     from math import cos, pi, sin
-    box = canvas.bounding_box(); at = lambda a: (box['x']+box['width']*(.5+.22*cos(a)), box['y']+box['height']*(.5+.22*sin(a)))
+    box = canvas.bounding_box(); r = .22*min(box['width'], box['height']); at = lambda a: (box['x']+box['width']/2+r*cos(a), box['y']+box['height']/2+r*sin(a))
     page.mouse.move(*at(0)); page.mouse.down()
     for k in range(1, 41): page.mouse.move(*at(2*pi*k/40))
     page.mouse.up()
@@ -78,7 +78,7 @@ def scribble(page, canvas):
 def control(page):
     "Draw a circle, name a colour: a circle of that colour comes, at that place; an empty sheet is refused"
     with app('control') as url:
-        page.goto(url); page.get_by_label('Prompt', exact=True).fill('a red circle'); page.get_by_role('button', name='Generate').click()
+        page.goto(url); page.get_by_label('Prompt', exact=True).fill('a red circle'); page.get_by_label('Seed, -1: any').fill('3'); page.get_by_role('button', name='Generate').click()
         expect(page.get_by_text('got an empty sheet')).to_be_visible(timeout=SLOW)
         scribble(page, page.locator('canvas').first); page.wait_for_timeout(1000); page.get_by_role('button', name='Generate').click()
         expect(page.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-control'); expect(page.get_by_text('✓ a red circle').first).to_be_visible()
@@ -102,9 +102,9 @@ def lab(page):
     port = free_port()
     with tempfile.TemporaryDirectory() as tmp:
         import nbformat
-        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"from pixart_nb.app import Playground, PixArtPipeline\nPlayground(PixArtPipeline.from_pretrained({str(root/'data/pixart-nano')!r}), 'a red circle')")])
+        nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='Python 3 (ipykernel)', language='python')), cells=[nbformat.v4.new_code_cell(f"from pixart_nb.app import Playground, PixArtPipeline\nPlayground(PixArtPipeline.from_pretrained({str(root/'data/pixart-nano')!r}), 'a red circle')")])
         nbformat.write(nb, Path(tmp)/'play.ipynb')
-        with serve(bin/'jupyter', 'lab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', port, '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=', port=port, path='/api'):
+        with serve(bin/'jupyter', 'lab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', port, '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None', port=port, path='/api'):
             page.goto(f'http://127.0.0.1:{port}/lab/tree/play.ipynb?reset'); page.get_by_text('Playground(').first.click(timeout=SLOW); page.keyboard.press('Control+Enter')
             page.get_by_role('button', name='Generate').click(timeout=SLOW); expect(page.locator('.jp-OutputArea').get_by_text(re.compile('[✓✗] a')).first).to_be_visible(timeout=SLOW); shot(page, 'widget')
             page.get_by_role('button', name='🎲').click(); page.get_by_role('button', name='Cancel').click(timeout=SLOW)
