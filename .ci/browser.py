@@ -46,6 +46,14 @@ def picture_of(page, selector):
     src = page.locator(selector).first.get_attribute('src')
     return Image.open(io.BytesIO(page.request.get(src).body())).convert('RGB')
 
+def upload(tab, path):
+    "Give a picture to the first field that takes one; a page that was not ready yet is given it again"
+    for last in (False, False, True):
+        tab.locator('input[type=file]').first.set_input_files(path)
+        try: return expect(tab.locator('.image-container img, .image-frame img').first).to_be_visible(timeout=20_000)
+        except AssertionError:
+            if last: raise
+
 # ---- what a person does
 
 def text(page):
@@ -62,10 +70,11 @@ def text(page):
         page.reload(); tab = page.get_by_role('tabpanel').first; tab.get_by_label('Prompt', exact=True).fill('   '); tab.get_by_role('button', name='Generate').click()
         expect(page.get_by_text('want a few words, got none')).to_be_visible(timeout=SLOW)
         tab.get_by_label('Prompt', exact=True).fill('a blue star on white'); tab.get_by_role('button', name='Generate').click(); expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW)
-        page.get_by_role('tab', name='From a picture').click(); tab = page.get_by_role('tabpanel').nth(1)
+        page.get_by_role('tab', name='From a picture').click(); tab = page.get_by_role('tabpanel').first             # hidden ones have no role
         with tempfile.NamedTemporaryFile(suffix='.png') as f:
-            Image.new('RGB', (64,64), 'white').save(f, 'png'); f.flush(); tab.locator('input[type=file]').first.set_input_files(f.name)
-        tab.get_by_label('Prompt', exact=True).fill('a green square'); tab.get_by_role('button', name='Generate').click(); expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-image')
+            Image.new('RGB', (64,64), 'white').save(f, 'png'); f.flush(); upload(tab, f.name)
+        tab.get_by_label('Prompt', exact=True).fill('a green square'); tab.get_by_label('Seed, -1: any').fill('3'); tab.get_by_label('number input for How far').fill('0.9'); tab.get_by_role('button', name='Generate').click()
+        expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-image'); expect(tab.get_by_text('✓ a green square').first).to_be_visible()
 
 def scribble(page, canvas):
     "Draw a ring with the mouse"
@@ -105,9 +114,10 @@ def lab(page):
         nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='Python 3 (ipykernel)', language='python')), cells=[nbformat.v4.new_code_cell(f"from pixart_nb.app import Playground, PixArtPipeline\nPlayground(PixArtPipeline.from_pretrained({str(root/'data/pixart-nano')!r}), 'a red circle')")])
         nbformat.write(nb, Path(tmp)/'play.ipynb')
         with serve(bin/'jupyter', 'lab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', port, '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None', port=port, path='/api'):
-            page.goto(f'http://127.0.0.1:{port}/lab/tree/play.ipynb?reset'); page.get_by_text('Playground(').first.click(timeout=SLOW); page.keyboard.press('Control+Enter')
-            page.get_by_role('button', name='Generate').click(timeout=SLOW); expect(page.locator('.jp-OutputArea').get_by_text(re.compile('[✓✗] a')).first).to_be_visible(timeout=SLOW); shot(page, 'widget')
-            page.get_by_role('button', name='🎲').click(); page.get_by_role('button', name='Cancel').click(timeout=SLOW)
+            page.goto(f'http://127.0.0.1:{port}/lab/tree/play.ipynb?reset'); expect(page.get_by_text('Python 3 (ipykernel) | Idle')).to_be_visible(timeout=SLOW); page.get_by_text('Playground(').first.click(timeout=SLOW); page.keyboard.press('Control+Enter')
+            go = page.get_by_role('button', name='Generate'); expect(go).to_be_visible(timeout=SLOW); page.locator('.jp-OutputArea input[type=text]').first.fill('a blue star'); page.keyboard.press('Tab'); go.click()
+            expect(page.locator('.jp-OutputArea').get_by_text('✓ a blue star').first).to_be_visible(timeout=SLOW); shot(page, 'widget')
+            page.get_by_role('button', name='⚄').click(); page.get_by_role('button', name='Cancel').click(timeout=SLOW)
             expect(page.locator('.jp-OutputArea').get_by_text(re.compile('stopped|[✓✗] a')).first).to_be_visible(timeout=SLOW); page.get_by_role('button', name='↺ 0').first.click()
 
 TESTS = dict(text=text, control=control, live=live, locked=locked, lab=lab)

@@ -11,7 +11,7 @@ case $APP_CONTEXT in lab) : "${PORT:=8888}" ;; *) : "${PORT:=7860}" ;; esac
 
 if [ "${1:-}" = health ]; then
     case $APP_CONTEXT in
-        train) exec grep -qa 'pixart' /proc/1/cmdline ;;
+        train) exec grep -qas 'bin/[p]ixart' /proc/[0-9]*/cmdline ;;
         lab)   path=/api ;;
         *)     path=/ ;;
     esac

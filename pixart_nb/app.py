@@ -19,6 +19,7 @@ from PIL import Image
 from .controlnet import ControlPipeline, condition_of
 from .evaluate import verdict
 from .finetune import PixArtPipeline
+from .lcm import lcm_sampler
 from .pipeline import Pictures, check_size, to_pil
 from .samplers import EPS_ONLY, SAMPLERS
 from .scenes import BACKGROUNDS, article, look, listed
@@ -136,7 +137,7 @@ class Playground:
         self.prompt, self.negative = w.Text(prompt, description='prompt', layout=wide), w.Text('', description='negative', layout=wide)
         self.sampler, self.size = w.Dropdown(options=samplers_of(pipe), description='sampler'), w.Dropdown(options=SIZES, description='size')
         self.steps, self.cfg = knob(w.IntSlider, value=20, min=1, max=50, description='steps'), knob(w.FloatSlider, value=4.5, min=1., max=10., step=.5, description='guidance')
-        self.seed, self.dice = w.BoundedIntText(0, min=0, max=2**31-1, description='seed'), w.Button(description='🎲', layout=w.Layout(width='45px'), tooltip='another seed, and go')
+        self.seed, self.dice = w.BoundedIntText(0, min=0, max=2**31-1, description='seed'), w.Button(description='⚄', layout=w.Layout(width='45px'), tooltip='another seed, and go')
         self.go, self.cancel = w.Button(description='Generate', button_style='primary'), w.Button(description='Cancel', disabled=True)
         self.status, self.picture = w.Label('ready'), w.Image(layout=w.Layout(width='256px'))
         self.frame, self.strip = w.IntSlider(0, min=0, max=0, description='film', disabled=True), w.HBox([])
@@ -224,7 +225,7 @@ def painted(value)->Image.Image: # from an image editor → white where somebody
     return on if on.getbbox() else None
 
 # %% ../nbs/18_app.ipynb #f5966fea
-CSS = '.pictures img, .picture img {image-rendering: pixelated} .status p {font-family: monospace}'
+CSS = '.pictures img, .picture img {image-rendering: pixelated} .picture img {width: 100%; max-height: 70vh; object-fit: contain} .status p {font-family: monospace}'
 
 def answer(studio:Studio, prompt, style, negative, sampler, steps, cfg, seed, size, n, **how):
     "What every button does: yields (gallery, seed, status) while pictures form"
@@ -313,7 +314,7 @@ def control_app(studio:Studio, examples:list):
             with gr.Column():
                 drawing = gr.ImageEditor(value=Image.new('RGB', (canvas,canvas), 'white'), type='pil', label='Draw, or upload', format='png', sources=['upload','clipboard'], transforms=(), canvas_size=(canvas,canvas), brush=gr.Brush(default_size=max(2, canvas//40), colors=['#000000'], color_mode='fixed'))
                 kind = gr.Radio(['lines','a picture'], value='lines', label='It is'); prompt = gr.Textbox(label='Prompt', max_length=most.letters)
-                strength = gr.Slider(0, 1.5, 1., step=.05, label='How closely to follow it')
+                strength = gr.Slider(0, 1.5, .7, step=.05, label='How closely to follow it')
                 with gr.Row(): go, stop = gr.Button('Generate', variant='primary'), gr.Button('Cancel')
                 rest = knobs(studio); gr.Examples(examples, prompt, label='Try', cache_examples=False, run_on_click=False)
             with gr.Column(): gallery,used,status = results(); lines = gr.Image(label='What the model was shown', format='png', interactive=False, elem_classes='picture')
@@ -345,7 +346,7 @@ def live_app(studio:Studio, examples:list, steps:int=4):
             with gr.Column():
                 prompt = gr.Textbox(label='Prompt', max_length=studio.limits.letters, autofocus=True)
                 with gr.Row(): adapter = gr.Dropdown([('none',''), *((n,n) for n in names)], value=lcm, label='Adapter'); scale = gr.Slider(-1, 2, 1., step=.05, label='How much of it')
-                with gr.Row(): n_steps = gr.Slider(1, studio.limits.steps, steps, step=1, label='Steps'); cfg = gr.Slider(1, 10, 1., step=.5, label='Guidance'); sampler = gr.Dropdown(samplers_of(studio.pipe), value='lcm', label='Sampler')
+                with gr.Row(): n_steps = gr.Slider(1, studio.limits.steps, steps, step=1, label='Steps'); cfg = gr.Slider(1, 10, 1., step=.5, label='Guidance'); sampler = gr.Dropdown(samplers_of(studio.pipe), value=lcm_sampler(studio.pipe.objective), label='Sampler')
                 seed = gr.Number(0, precision=0, label='Seed, -1: any'); gr.Examples(examples, prompt, label='Try', cache_examples=False, run_on_click=False)
             with gr.Column():
                 picture = gr.Image(label='Picture', format='png', interactive=False, elem_classes='picture')
@@ -356,7 +357,7 @@ def live_app(studio:Studio, examples:list, steps:int=4):
 
 # %% ../nbs/18_app.ipynb #5dc98d19
 APPS = dict(t2i=text_app, control=control_app, lcm=live_app)
-TRY = ['a red circle above a blue star', 'a green heart and a yellow square on a black background', 'three large cyan crosses', 'a striped orange diamond'], ['a lighthouse on a cliff in a storm', 'a bowl of ripe cherries on a wooden table']
+TRY = ['a red circle above a blue star', 'a green heart and a yellow square on a black background', 'three cyan crosses', 'a striped orange diamond'], ['a lighthouse on a cliff in a storm', 'a bowl of ripe cherries on a wooden table']
 
 def make_app(kind:str,             # 't2i', 'control' or 'lcm'
              pipe:PixArtPipeline,  # for 'control' a `ControlPipeline`

@@ -271,12 +271,12 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
             seed:int=0,
             features:str=''):    # folder with features; made if it is not there
     "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
-    from pixart_nb.lcm import distill as teach, lcm_recipe
+    from pixart_nb.lcm import distill as teach, lcm_recipe, lcm_sampler
     if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
     home = pipeline or shipped('pixart-nano'); base = _open(home)
     run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, features, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
-    print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler lcm")
+    print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective)}")
 
 def train_autoencoder(out:str='runs/vae', # folder for the weights
                       init:str='',      # a VAE or pipeline folder to go on from; '' the small model's, 'none' fresh ones
