@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TARGETS', 'targets_of', 'save_word', 'read_word', 'finetune_recipe', 'split', 'Patience', 'drawn_by', 'previews',
-           'finetune', 'outlines', 'hollow', 'add_word', 'states_with', 'Subject', 'pictures_of', 'dreambooth',
+           'finetune', 'outlines', 'hollow', 'add_word', 'states_with', 'Subject', 'pictures_of', 'moved', 'dreambooth',
            'world_prompts', 'own_pictures']
 
 # %% ../nbs/17_finetune.ipynb #178907f0
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .data import PICTURES
-from .diffusion import training_loss
+from .diffusion import flow_noise, noise, schedule, training_loss
 from .lcm import LORA_TARGETS, add_lora, merged, save_lora
 from .model import PixArt
 from .pipeline import PixArtPipeline, to_pixels
@@ -143,13 +143,13 @@ def hollow(x:Tensor)->Tensor: # pictures `(B,3,H,W)` in [0,1] → share of what 
 
 # %% ../nbs/17_finetune.ipynb #78b7710f
 def add_word(tokenizer, text_encoder,
-             word:str,       # one word, as it will stand in prompts
+             word:str,       # a word, or a few, as they will stand in prompts
              like:list=(),   # known words whose mean it begins as; none: the mean of all
             )->int:          # its id
-    "Teach tokenizer and encoder a word as one token"
+    "Teach tokenizer and encoder a name as one token"
     from transformers import AddedToken
     table = text_encoder.get_input_embeddings()
-    if ' ' in word or not word: raise ValueError(f'word: want one word, got {word!r}')
+    if not word or word!=' '.join(word.split()): raise ValueError(f'word: want one, or a few with single spaces between, got {word!r}')
     rows = [tokenizer(w, add_special_tokens=False).input_ids for w in like]; odd = [w for w,r in zip(like, rows) if len(r)!=1]
     if odd: raise ValueError(f'like: want words that the tokenizer knows, got {odd}')
     mean = table.weight[[r[0] for r in rows]].mean(0) if rows else table.weight.mean(0)
@@ -175,14 +175,20 @@ class Subject:
         self.text, self.z, self.i, self.weight = pipe.text_encoder.eval().requires_grad_(False), z, i, weight
         t = pipe.tokenizer([clean_caption(s) for s in texts], padding=True, truncation=True, max_length=pipe.max_tokens, return_tensors='pt'); self.ids, self.mask = t.input_ids.to(z.device), t.attention_mask.to(z.device)
 
-    def begin(self, net, ema): self.row = net.word
+    def begin(self, net, ema): self.net, self.row = net, net.word
+
+    def kept(self, net, x0, y, y_mask, objective, t, eps, **cond):
+        "How far the answers have gone from those without the adapter"
+        xt = flow_noise(x0, eps, t/1000) if objective=='flow' else noise(x0, eps, t, schedule(device=str(x0.device)).abar)
+        with torch.no_grad(), self.net.disable_adapter(): want = self.net(xt, t, y, y_mask, **cond).float()
+        return (net(xt, t, y, y_mask, **cond).float()-want).square().flatten(1).mean(1)
 
     def __call__(self, net, x0, y, y_mask, objective, t, eps, **cond)->dict:
         k = (1e3*t).long()%len(self.z); states = states_with(self.text, self.ids, self.mask, self.i, self.row)
         told = {n: v.flip(0) for n,v in cond.items()}
         own = training_loss(net, self.z[k].flip(0), states[k].flip(0), self.mask.bool()[k].flip(0), objective, t.flip(0), eps.flip(0), **told)
-        other = training_loss(net, x0, y, y_mask, objective, t, eps, **cond)
-        return other | dict(loss=own['loss']+self.weight*other['loss'], own=own['loss'].detach())
+        other = self.kept(net, x0, y, y_mask, objective, t, eps, **cond)
+        return own | dict(loss=own['loss']+self.weight*other.mean(), mse=other.detach(), t=t)
 
 def pictures_of(folder, word:str, prompt:str)->tuple: # paths, texts
     "Every picture of a folder, with what it is said to show: its `.txt` if that holds the word, else the prompt"
@@ -191,7 +197,14 @@ def pictures_of(folder, word:str, prompt:str)->tuple: # paths, texts
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
     if not files: raise ValueError(f'{folder.name}: want at least 1 picture ({", ".join(PICTURES)}), got none in an empty or foreign folder')
     told = [t.read_text(encoding='utf-8').strip() if (t := p.with_suffix('.txt')).exists() else '' for p in files]
-    return files, [t if word in t.split() else prompt for t in told]
+    return files, [t if word in t else prompt for t in told]
+
+def moved(x:Tensor,        # picture `(3,H,W)`
+          n:int, most:float=1/8, seed:int=0)->list:
+    "A picture `n` times, after the first moved by up to a share of its side, its border continued"
+    p = [int(most*v) for v in x.shape[1:]]; wide = F.pad(x[None], (p[1],p[1],p[0],p[0]), mode='replicate')[0]; rng = torch.Generator().manual_seed(seed)
+    at = [p]+[[int(torch.randint(2*v+1, (), generator=rng)) for v in p] for _ in range(n-1)]
+    return [wide[:,i:i+x.shape[1],j:j+x.shape[2]] for i,j in at]
 
 def dreambooth(pipeline,            # folder or hub id
                pictures,            # folder with pictures of the thing; captions (`.txt` beside them) count if they hold the name
@@ -201,6 +214,7 @@ def dreambooth(pipeline,            # folder or hub id
                like:list=(),        # known words that are used in the same way
                prior:list=None,     # prompts for what must stay; None: those of the embedded world
                recipe:Recipe=None,  # None: `finetune_recipe`
+               places:int=1,        # where each picture is seen: as it is, and moved about
                rank:int=16, alpha:float=16., targets:str='blocks', weight:float=1., # adapter; how much what must stay counts
                preview:list=None,   # see `finetune`
                progress=lambda what: None):
@@ -208,10 +222,10 @@ def dreambooth(pipeline,            # folder or hub id
     from pixart_nb.features import extract
     from pixart_nb.train import train
     prompt = prompt or f'a {word}'
-    if word not in prompt.split(): raise ValueError(f'prompt: want the word {word!r} in it, got {prompt!r}')
+    if word not in prompt: raise ValueError(f'prompt: want the word {word!r} in it, got {prompt!r}')
     images, texts = pictures_of(pictures, word, prompt); pipe, out = PixArtPipeline.from_pretrained(pipeline), Path(out)
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); size = pipe.config.sample_size*pipe.factor; recipe = recipe or finetune_recipe(pipe.model, str(pictures), objective=pipe.objective, size=size, drop_text=.1)
-    z = torch.stack([pipe.to_latent(to_pixels(im, (size,size))) for im in images]).to(pipe.device)
+    z = torch.stack([pipe.to_latent(x) for im in images for x in moved(to_pixels(im, (size,size)), places)]).to(pipe.device); texts = [t for t in texts for _ in range(places)]
     kept = own_pictures(pipe, out/'prior', prior or world_prompts(), progress('drawing what must stay'))
     feats = extract(kept, out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=size, autocast=True, progress=progress('extracting features'))
     i = add_word(pipe.tokenizer, pipe.text_encoder, word, like); net = add_lora(pipe.model, rank, alpha, targets_of(targets)); net.word = nn.Parameter(pipe.text_encoder.get_input_embeddings().weight[i].detach().clone())
