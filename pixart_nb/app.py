@@ -225,7 +225,7 @@ def painted(value)->Image.Image: # from an image editor → white where somebody
     return on if on.getbbox() else None
 
 # %% ../nbs/18_app.ipynb #f5966fea
-CSS = '.pictures img, .picture img {image-rendering: pixelated} .picture img {width: 100%; max-height: 70vh; object-fit: contain} .status p {font-family: monospace}'
+CSS = '.pictures img, .picture img {image-rendering: pixelated} .picture img {width: 100% !important; height: 20rem !important; object-fit: contain !important} .status p {font-family: monospace}'
 
 def answer(studio:Studio, prompt, style, negative, sampler, steps, cfg, seed, size, n, **how):
     "What every button does: yields (gallery, seed, status) while pictures form"

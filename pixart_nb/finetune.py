@@ -171,7 +171,7 @@ class Subject:
     def __init__(self, pipe:PixArtPipeline, z:Tensor, # latents of its pictures, `(n,C,h,w)`
                  texts:list,      # their captions, with the name in them
                  i:int,           # token of the name
-                 weight:float=1.): # of what the loop brings
+                 weight:float=20.): # of what the loop brings
         self.text, self.z, self.i, self.weight = pipe.text_encoder.eval().requires_grad_(False), z, i, weight
         t = pipe.tokenizer([clean_caption(s) for s in texts], padding=True, truncation=True, max_length=pipe.max_tokens, return_tensors='pt'); self.ids, self.mask = t.input_ids.to(z.device), t.attention_mask.to(z.device)
 
@@ -215,7 +215,7 @@ def dreambooth(pipeline,            # folder or hub id
                prior:list=None,     # prompts for what must stay; None: those of the embedded world
                recipe:Recipe=None,  # None: `finetune_recipe`
                places:int=1,        # where each picture is seen: as it is, and moved about
-               rank:int=16, alpha:float=16., targets:str='blocks', weight:float=1., # adapter; how much what must stay counts
+               rank:int=16, alpha:float=16., targets:str='blocks', weight:float=20., # adapter; how much what must stay counts
                preview:list=None,   # see `finetune`
                progress=lambda what: None):
     "Teach a pipeline one thing by name; leaves `out/lora` (with the name's row) and the merged `out/pipeline`"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LORA_TARGETS', 'WAYS', 'pseudo_huber', 'consistent', 'places', 'slide', 'aim', 'teacher_grid', 'Distill',
-           'GuidedPixArt', 'guided_student', 'add_lora', 'merged', 'lora_for_diffusers', 'save_lora', 'load_lora',
-           'lcm_recipe', 'lcm_sampler', 'distill']
+           'GuidedPixArt', 'guided_student', 'add_lora', 'merged', 'lora_for_diffusers', 'save_lora', 'cut_lora',
+           'load_lora', 'lcm_recipe', 'lcm_sampler', 'distill']
 
 # %% ../nbs/16_lcm.ipynb #927fb75c
 import copy
@@ -151,6 +151,19 @@ def save_lora(net, folder)->Path:
     save_file(sd, folder/'pytorch_lora_weights.safetensors')
     return folder
 
+def cut_lora(folder, out, rank:int)->Path:
+    "The nearest adapter of a lower rank (singular values), in half precision, as `peft` reads it"
+    import json
+    from safetensors.torch import load_file, save_file
+    folder, out = Path(folder), Path(out); sd, c = load_file(folder/'adapter_model.safetensors'), json.loads((folder/'adapter_config.json').read_text())
+    if not 1<=rank<=c['r'] or c['use_dora'] or c['use_rslora']: raise ValueError(f"rank: want 1 to {c['r']}, of an adapter without DoRA and rsLoRA, got {rank}")
+    for k in [k for k in sd if '.lora_A.' in k]:
+        A,B = sd[k],sd[other := k.replace('.lora_A.', '.lora_B.')]; U,S,V = torch.linalg.svd(B.flatten(1).float()@A.flatten(1).float(), full_matrices=False)
+        wide = lambda m, d: nn.functional.pad(m, (0,rank-m.shape[1],0,0) if d else (0,0,0,rank-m.shape[0])); s = (S[:rank]*rank/c['r']).sqrt()   # α/r grows
+        sd[k], sd[other] = (v.half().contiguous() for v in (wide(s[:,None]*V[:rank], 0).reshape(rank, *A.shape[1:]), wide(U[:,:rank]*s, 1).reshape(len(B), rank, *B.shape[2:])))
+    out.mkdir(parents=True, exist_ok=True); save_file(sd, out/'adapter_model.safetensors', metadata={'format': 'pt'}); (out/'adapter_config.json').write_text(json.dumps(c | dict(r=rank), indent=2, sort_keys=True)+'\n')
+    return out
+
 def load_lora(model:PixArt, folder): # → `peft.PeftModel`
     "An adapter on its base"
     from peft import PeftModel
@@ -163,7 +176,7 @@ def lcm_recipe(teacher:PixArt, minutes:float=15., steps:int=0, seed:int=0,
                source:str='world:24000', # captioned pictures
                lr:float=2e-4)->Recipe:
     "How a student is taught"
-    return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.95), Train(minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
+    return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.9), Train(minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
 
 WAYS = dict(eps=(50,1,1), flow=(4,3,4)) # LCM's; four ends, to which the teacher walks
 
