@@ -89,6 +89,7 @@ def control(page):
     with app('control') as url:
         page.goto(url); page.get_by_label('Prompt', exact=True).fill('a red circle'); page.get_by_label('Seed, -1: any').fill('3'); page.get_by_role('button', name='Generate').click()
         expect(page.get_by_text('got an empty sheet')).to_be_visible(timeout=SLOW)
+        page.reload(); page.get_by_label('Prompt', exact=True).fill('a red circle'); page.get_by_label('Seed, -1: any').fill('3')
         scribble(page, page.locator('canvas').first); page.wait_for_timeout(1000); page.get_by_role('button', name='Generate').click()
         expect(page.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-control'); expect(page.get_by_text('✓ a red circle').first).to_be_visible()
         lines = picture_of(page, '.picture img'); assert max(lines.convert('L').tobytes())>150, 'want drawn lines, got darkness'
@@ -111,7 +112,7 @@ def lab(page):
     port = free_port()
     with tempfile.TemporaryDirectory() as tmp:
         import nbformat
-        nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='Python 3 (ipykernel)', language='python')), cells=[nbformat.v4.new_code_cell(f"from pixart_nb.app import Playground, PixArtPipeline\nPlayground(PixArtPipeline.from_pretrained({str(root/'data/pixart-nano')!r}), 'a red circle')")])
+        nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name='python3', display_name='Python 3 (ipykernel)', language='python')), cells=[nbformat.v4.new_code_cell("from pixart_nb.app import Playground, PixArtPipeline\nfrom pixart_nb.cli import shipped\nPlayground(PixArtPipeline.from_pretrained(shipped('pixart-nano')))")])
         nbformat.write(nb, Path(tmp)/'play.ipynb')
         with serve(bin/'jupyter', 'lab', '--no-browser', '--allow-root', '--ip', '127.0.0.1', '--port', port, '--IdentityProvider.token=', f'--ServerApp.root_dir={tmp}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.news_url=None', port=port, path='/api'):
             page.goto(f'http://127.0.0.1:{port}/lab/tree/play.ipynb?reset'); expect(page.get_by_text('Python 3 (ipykernel) | Idle')).to_be_visible(timeout=SLOW); page.get_by_text('Playground(').first.click(timeout=SLOW); page.keyboard.press('Control+Enter')
