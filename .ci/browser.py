@@ -75,6 +75,12 @@ def text(page):
             Image.new('RGB', (64,64), 'white').save(f, 'png'); f.flush(); upload(tab, f.name)
         tab.get_by_label('Prompt', exact=True).fill('a green square'); tab.get_by_label('Seed, -1: any').fill('3'); tab.get_by_label('number input for How far').fill('0.9'); tab.get_by_role('button', name='Generate').click()
         expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-image'); expect(tab.get_by_text('✓ a green square').first).to_be_visible()
+        page.get_by_role('tab', name='Paint anew').click(); tab = page.get_by_role('tabpanel').first; tab.get_by_label('Prompt', exact=True).fill('a red circle'); tab.get_by_role('button', name='Generate').click()
+        expect(page.get_by_text('got no picture')).to_be_visible(timeout=SLOW)
+        with tempfile.NamedTemporaryFile(suffix='.png') as f:
+            Image.new('RGB', (256,256), 'white').save(f, 'png'); f.flush(); tab.locator('input[type=file]').first.set_input_files(f.name); page.wait_for_timeout(3000)
+        scribble(page, tab.locator('canvas').first); page.wait_for_timeout(1000); tab.get_by_role('button', name='Generate').click()
+        expect(tab.get_by_text('done', exact=True)).to_be_visible(timeout=SLOW); shot(page, 'app-anew')
 
 def scribble(page, canvas):
     "Draw a ring with the mouse"
