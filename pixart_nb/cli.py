@@ -302,25 +302,26 @@ def finetune(kind:str,           # 'lora': an adapter; 'full': all weights; 'dre
              data:str,           # captioned pictures, whatever `extract` takes
              out:str='runs/finetune', # folder; an unfinished run there is continued
              pipeline:str='',    # what is adapted; '' for the small model that comes along
-             rank:int=16, alpha:float=16., # of the adapter
-             targets:str='blocks', # where it sits: 'attention', 'mlp', 'blocks', 'all', or names of layers with commas
+             rank:int=32, alpha:float=32., # of the adapter
+             targets:str='all',  # where it sits: 'attention', 'mlp', 'blocks', 'all', or names of layers with commas
              dora:bool=False, rslora:bool=False, # other forms of it
              minutes:float=5.,   # training time
              steps:int=0,        # optimiser steps, instead
-             lr:float=1e-3,      # peak learning rate
-             batch:int=32, seed:int=0,
+             lr:float=0.,        # peak learning rate; 0: what suits the model's size
+             batch:int=48, seed:int=0,
              buckets:int=0,      # 0: squares; else sides are multiples of so many pixels
              patience:int=0,     # rounds of validation without progress before it stops; 0: never
              preview:tuple[str,...]=(), # prompts drawn at every checkpoint
              word:str='sks',     # dreambooth: the name
              prompt:str='',      # dreambooth: what the pictures show, the name in it
-             like:tuple[str,...]=()): # dreambooth: known words that are used in the same way
+             like:tuple[str,...]=(), # dreambooth: known words that are used in the same way
+             exchange:bool=False): # dreambooth: show each picture in the colours that the captions of the others name
     "Adapt a pipeline to somebody's pictures; leaves an adapter's folder and a pipeline's"
     from pixart_nb.finetune import dreambooth, finetune as adapt, finetune_recipe
     home = pipeline or shipped('pixart-nano'); base = _open(home)
-    recipe = finetune_recipe(base.model, data, minutes, steps, base.objective, base.config.sample_size*base.factor, lr, batch, seed, buckets)
+    recipe = finetune_recipe(base.model, data, minutes, steps, base.objective, base.config.sample_size*base.factor, lr, batch, seed, buckets, kind=kind)
     show = lambda what: Phase(what, 'pictures')
-    if kind=='dreambooth': run,_ = dreambooth(home, data, out, word, prompt, like, None, recipe, rank, alpha, targets, preview=list(preview), progress=show)
+    if kind=='dreambooth': run,_ = dreambooth(home, data, out, word, prompt, like, recipe=recipe, exchange=exchange, rank=rank, alpha=alpha, targets=targets, preview=list(preview), progress=show)
     else: run,_ = adapt(home, data, out, kind, recipe, rank, alpha, targets, dora, rslora, patience, list(preview), show)
     print(f'{run.step} steps\n{Path(out)/"pipeline"}'+(f'\n{Path(out)/"lora"}' if kind!='full' else ''))
 
