@@ -315,13 +315,14 @@ def finetune(kind:str,           # 'lora': an adapter; 'full': all weights; 'dre
              word:str='sks',     # dreambooth: the name
              prompt:str='',      # dreambooth: what the pictures show, the name in it
              like:tuple[str,...]=(), # dreambooth: known words that are used in the same way
+             places:int=1,       # dreambooth: where each picture is seen, as it is and moved about
              exchange:bool=False): # dreambooth: show each picture in the colours that the captions of the others name
     "Adapt a pipeline to somebody's pictures; leaves an adapter's folder and a pipeline's"
     from pixart_nb.finetune import dreambooth, finetune as adapt, finetune_recipe
     home = pipeline or shipped('pixart-nano'); base = _open(home)
     recipe = finetune_recipe(base.model, data, minutes, steps, base.objective, base.config.sample_size*base.factor, lr, batch, seed, buckets, kind=kind)
     show = lambda what: Phase(what, 'pictures')
-    if kind=='dreambooth': run,_ = dreambooth(home, data, out, word, prompt, like, recipe=recipe, exchange=exchange, rank=rank, alpha=alpha, targets=targets, preview=list(preview), progress=show)
+    if kind=='dreambooth': run,_ = dreambooth(home, data, out, word, prompt, like, recipe=recipe, places=places, exchange=exchange, rank=rank, alpha=alpha, targets=targets, preview=list(preview), progress=show)
     else: run,_ = adapt(home, data, out, kind, recipe, rank, alpha, targets, dora, rslora, patience, list(preview), show)
     print(f'{run.step} steps\n{Path(out)/"pipeline"}'+(f'\n{Path(out)/"lora"}' if kind!='full' else ''))
 

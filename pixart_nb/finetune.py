@@ -249,7 +249,7 @@ def dreambooth(pipeline,            # folder or hub id
                like:list=(),        # known words that are used in the same way
                prior:list=None,     # prompts for what must stay; None: those of the embedded world
                recipe:Recipe=None,  # None: `finetune_recipe`
-               places:int=8,        # where each picture is seen: as it is, and moved about
+               places:int=1,        # where each picture is seen: as it is, and moved about (its border is continued: for plain backgrounds)
                exchange:bool=False, # show each picture in the colours of the others too, where captions name them
                rank:int=32, alpha:float=32., targets:str='all', weight:float=5., # adapter; how much what must stay counts
                preview:list=None,   # see `finetune`

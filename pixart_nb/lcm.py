@@ -58,11 +58,13 @@ class Distill:
                  walk:int=1,            # steps of the teacher from one place to the next
                  parts:int=1,           # of the way, each with an end of its own
                  average:bool=True,     # the target is the average of the student, not the student itself
+                 own:bool=False,        # begin where the student's own steps lead from noise, not at noised pictures; as many parts as places
                  loss=pseudo_huber):
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
         if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
         if parts<1 or places%parts: raise ValueError(f'parts: want a divisor of the {places} places, got {parts}')
-        self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, loss
+        if own and parts!=places: raise ValueError(f'own: want as many parts as places, which are then the steps of the student, got {parts} and {places}')
+        self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.own, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, own, loss
 
     def begin(self, student:nn.Module, ema):
         "Called by `train` once, with the student and its average"
@@ -82,13 +84,27 @@ class Distill:
         x0,e = to_x0_eps(u+col(w)*(c-u), xt, a, s, objective)
         return a1*x0+s1*e
 
+    @torch.no_grad()
+    def arrived(self, net, x, y, y_mask, p, g, objective, told):
+        "Where the student is at each sample's place, if it starts from noise"
+        x = x.clone()
+        for j in range(self.n-1):
+            i, to = self.walk*j, self.walk*(j+1)-1; on = torch.as_tensor(np.flatnonzero(p>j), device=x.device)
+            if len(on)==0: break
+            part = lambda v: v[on] if torch.is_tensor(v) else v; t, a, s = (torch.full((len(on),), float(v), device=x.device) for v in (g.t[i], g.alpha[i], g.sigma[i]))
+            x0 = consistent(net(x[on], t, y[on], y_mask[on], **{k: part(v) for k,v in told.items()}).float(), x[on], t, a, s, objective)
+            x[on] = slide(x0, x[on], g.alpha[i], g.sigma[i], g.alpha_to[to], g.sigma_to[to])
+        return x
+
     def __call__(self, net, x0, y, y_mask, objective, t, eps, **cond)->dict:
         g = teacher_grid(self.n*self.walk, objective); p = places(t.cpu(), self.n).numpy(); i, size, dev = self.walk*p, self.n//self.parts, x0.device; times = np.append(g.t, 0)
         col = lambda v: v.reshape(-1, *[1]*(x0.ndim-1))
         def ends(i): return [torch.as_tensor(v[i], dtype=torch.float32, device=dev) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)]
         ts, to = (torch.as_tensor(times[j], device=dev) for j in (i, i+self.walk)); (a,s,_,_), (_,_,a1,s1), (_,_,ae,se) = ends(i), ends(i+self.walk-1), ends(self.walk*size*(p//size+1)-1)
         xt, w = col(a)*x0+col(s)*eps, self.guidance(eps)
-        told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {}); after = xt
+        told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {})
+        if self.own: xt = self.arrived(net, eps, y, y_mask, p, g, objective, told)
+        after = xt
         for k in range(self.walk): after = self.step(after, torch.as_tensor(times[i+k], device=dev), y, y_mask, w, ends(i+k), objective)
         if size>1: # else every step of the teacher ends a part
             asked = (lambda *a, **k: functional_call(self.student, self.ema.shadow, a, k)) if self.average else net
@@ -197,14 +213,14 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     "Teach a pipeline to draw in a few steps; leaves `out/pipeline`, and `out/lora` if it is an adapter"
     from pixart_nb.features import extract
     from pixart_nb.train import train
-    pipe, out = PixArtPipeline.from_pretrained(pipeline), Path(out)
+    pipe, out = PixArtPipeline.from_pretrained(pipeline), Path(out); way = way or WAYS[pipe.objective]
     if pipe.text_encoder is None: raise ValueError(f'{pipeline}: want a teacher with a text encoder, for the null caption, got none')
     recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective)
     if recipe.train.objective!=pipe.objective: raise ValueError(f'objective: want {pipe.objective!r}, which the teacher predicts, got {recipe.train.objective!r}')
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *(way or WAYS[pipe.objective]), average), progress=getattr(progress('training'), 'train', None))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, average, own=way[2]==way[0]), progress=getattr(progress('training'), 'train', None))
     if lora: save_lora(run.model, out/'lora')
     made = PixArtPipeline((merged(run.model) if lora else run.model).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
