@@ -207,7 +207,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
             lora:int=0,            # rank of an adapter to learn; 0: the whole student
             features:str|Path='',  # folder with features; made if it is not there
             way:tuple=None,        # places, walk, parts of `Distill`; None: `WAYS`
-            average:bool=True,     # see `Distill`
+            average:bool=True, own:bool=False, # see `Distill`
             progress=lambda what: None, # name of a phase → its progress function
            ):                      # the `Run` of `train`, and the student's pipeline
     "Teach a pipeline to draw in a few steps; leaves `out/pipeline`, and `out/lora` if it is an adapter"
@@ -220,7 +220,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, average, own=way[2]==way[0]), progress=getattr(progress('training'), 'train', None))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, average, own), progress=getattr(progress('training'), 'train', None))
     if lora: save_lora(run.model, out/'lora')
     made = PixArtPipeline((merged(run.model) if lora else run.model).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
