@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLICIT_MAX', 'patchify', 'PatchEmbed', 'unpatchify', 'sincos_1d', 'pos_embed_2d', 'pos_table', 'timestep_embedding',
-           'TimestepEmbedder', 'SizeEmbedder', 'layer_norm', 'modulate', 't_block', 'attend', 'compress',
-           'average_conv', 'split_heads', 'check_heads', 'SelfAttention', 'key_mask', 'CrossAttention', 'Mlp',
-           'CaptionEmbedder', 'toss', 'drop_path', 'PixArtBlock', 'FinalLayer']
+           'TimestepEmbedder', 'SizeEmbedder', 'layer_norm', 'modulate', 'norm_modulate', 't_block', 'attend',
+           'compress', 'average_conv', 'split_heads', 'check_heads', 'SelfAttention', 'key_mask', 'CrossAttention',
+           'Mlp', 'CaptionEmbedder', 'toss', 'drop_path', 'PixArtBlock', 'FinalLayer']
 
 # %% ../nbs/06_blocks.ipynb #09d80de5
 import math
@@ -115,6 +115,11 @@ def modulate(x:Tensor,     # tokens, `(B,N,D)`
             )->Tensor:     # `(B,N,D)`
     "Scale then shift tokens: `x*(1+γ) + β` (DiT)"
     return torch.addcmul(shift, x, 1+scale)
+
+def norm_modulate(x:Tensor, shift:Tensor, scale:Tensor)->Tensor: # as `modulate`; `(1,1,D)`: the same for all samples
+    "`modulate(layer_norm(x), …)`, in one pass over the tokens if all samples are at the same time, as in sampling"
+    if shift.numel()>x.shape[-1]: return modulate(layer_norm(x), shift, scale)
+    return F.layer_norm(x, x.shape[-1:], 1+scale.flatten(), shift.flatten(), 1e-6)
 
 # %% ../nbs/06_blocks.ipynb #1ab2cf5b
 def t_block(dim:int)->nn.Sequential:
@@ -280,19 +285,21 @@ class PixArtBlock(nn.Module):
         self.attn,self.cross_attn = SelfAttention(dim, heads, fp32, kv_scale, qk_norm),CrossAttention(dim, heads)
         self.mlp = Mlp(dim, int(dim*mlp_ratio), dim)
         self.scale_shift_table = nn.Parameter(torch.randn(6,dim)/dim**.5)
+    def vectors(self, t6): # shared vectors of the time `(B,6,D)` → its own six, each `(B,1,D)`: shift, scale, gate, twice
+        return (self.scale_shift_table + t6).chunk(6, 1)
     def forward(self,
                 x:Tensor,         # image tokens, `(B,N,D)`
-                t6:Tensor,        # six shared vectors of the time, `(B,6,D)`
+                t6:Tensor|tuple,  # six shared vectors of the time, `(B,6,D)`, or what `vectors` makes of them
                 kv:tuple,         # text keys and values from `cross_attn.kv`
                 mask:Tensor=None, # from `key_mask`
                 hw:tuple=None,    # rows and columns of tokens; needed if `kv_scale>1`
                 drop:Tensor=None, # `(2,B,1,1)`, from `drop_path`; None: nothing is skipped
                )->Tensor:         # `(B,N,D)`
-        shift1,scale1,gate1,shift2,scale2,gate2 = (self.scale_shift_table + t6).chunk(6, 1)          # each (B,1,D)
+        shift1,scale1,gate1,shift2,scale2,gate2 = t6 if isinstance(t6, tuple) else self.vectors(t6)
         if drop is not None: gate1,gate2 = gate1*drop[0],gate2*drop[1]
-        x = torch.addcmul(x, gate1, self.attn(modulate(layer_norm(x), shift1, scale1), hw))
+        x = torch.addcmul(x, gate1, self.attn(norm_modulate(x, shift1, scale1), hw))
         x = x + self.cross_attn(x, kv, mask)
-        return torch.addcmul(x, gate2, self.mlp(modulate(layer_norm(x), shift2, scale2)))
+        return torch.addcmul(x, gate2, self.mlp(norm_modulate(x, shift2, scale2)))
 
 # %% ../nbs/06_blocks.ipynb #e8404a0d
 class FinalLayer(nn.Module):
@@ -305,6 +312,6 @@ class FinalLayer(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, p*p*c)
         self.scale_shift_table = nn.Parameter(torch.randn(2,dim)/dim**.5)
-    def forward(self, x, c): # `(B,N,D)`, conditioning vector `(B,D)` → `(B,N,p*p*C)`
+    def forward(self, x, c): # `(B,N,D)`, conditioning vector `(B,D)`, or one for all samples → `(B,N,p*p*C)`
         shift,scale = (self.scale_shift_table + c[:,None]).chunk(2, 1)
-        return self.linear(modulate(layer_norm(x), shift, scale))
+        return self.linear(norm_modulate(x, shift, scale))

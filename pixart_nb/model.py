@@ -103,6 +103,11 @@ class PixArt(nn.Module):
         if not self.cfg.micro: return c
         return c + torch.cat([self.csize_embedder(size), self.ar_embedder(ratio.reshape(-1,1))], 1)
 
+    def at_times(self, t): # `(S,)` → for each of these times what `forward` takes as `time`
+        "What the blocks make of times at which all samples are at once: a sampler knows its times before it begins"
+        c = self.cond(t); t6 = self.t_block(c).unflatten(1, (6,-1)); own = [b.vectors(t6) for b in self.readers()]   # (S,D), (S,6,D), per block six (S,1,D)
+        return [(c[i:i+1], [tuple(v[i:i+1] for v in six) for six in own]) for i in range(len(t))]
+
     def text_kv(self, y, drop=None): # `(B,L,d_text)`, `(B,)` True = stored null caption → per block a pair of `(B,heads,L,d)`
         "Keys and values of a text for all blocks: they do not depend on t, so a sampler computes them once"
         y = self.y_embedder(y.to(self.dtype), drop)
@@ -114,7 +119,7 @@ class PixArt(nn.Module):
         "One block; if memory is short, what it would keep for the backward pass is computed again there"
         return checkpoint(block, *args, use_reentrant=False) if self.cfg.checkpoint and torch.is_grad_enabled() else block(*args)
 
-    def walk(self, x, kv, step): # tokens `(B,N,D)`, from `text_kv`, `step(block, x, kv of the block, its number)` → `(B,N,D)`
+    def walk(self, x, kv, step): # tokens `(B,N,D)`, a list with an entry for each block, `step(block, x, its entry, its number)` → `(B,N,D)`
         "Through all blocks, one after the other"
         if len(kv)!=len(self.blocks): raise ValueError(f'want keys and values for {len(self.blocks)} blocks, got {len(kv)}')
         for i,(block,kv_i) in enumerate(zip(self.blocks, kv)): x = step(block, x, kv_i, i)
@@ -131,6 +136,7 @@ class PixArt(nn.Module):
                 generator=None,     # `torch.Generator` for what training drops; None: the global one
                 walk=None,          # in the place of `self.walk`
                 extra:Tensor=None,  # added to the conditioning vector, `(B,D)`
+                time:tuple=None,    # an entry of `at_times`, computed before; in the place of `t`, `size`, `ratio`, `extra`
                )->Tensor:           # `(B,out_channels,H,W)`, dtype of `xt`
         cfg,p = self.cfg,self.cfg.patch_size
         check_inputs(cfg, xt, t, y, y_mask, size, ratio)
@@ -138,14 +144,16 @@ class PixArt(nn.Module):
         h,w = xt.shape[-2]//p,xt.shape[-1]//p
         x = self.x_embedder(xt.to(self.dtype))                                                     # (B,N,D)
         x = x + pos_table(cfg.dim, h, w, cfg.base_size, cfg.pos_scale, x.device, self.dtype)
-        c = self.cond(t, size, ratio)                                                              # (B,D)
-        if extra is not None: c = c + extra
-        t6 = self.t_block(c).unflatten(1, (6,-1))                                                  # (B,6,D)
         if kv is None: kv = self.text_kv(y, toss(cfg.drop_caption, (len(y),), y.device, generator) if self.training and cfg.drop_caption else None)
+        if time is None:
+            c = self.cond(t, size, ratio)                                                          # (B,D)
+            if extra is not None: c = c + extra
+            time = c, [self.t_block(c).unflatten(1, (6,-1))]*len(kv)                               # (B,6,D), the same for all blocks
+        c,t6 = time
         mask = None if y_mask is None else key_mask(y_mask, self.dtype)                            # (B,1,1,L)
         drop = [None]*cfg.depth
         if self.training and cfg.drop_path: drop = drop_path(torch.linspace(0, cfg.drop_path, cfg.depth, device=x.device), len(x), generator).to(x.dtype)
-        x = (walk or self.walk)(x, kv, lambda block,x,kv_i,i: self.step(block, x, t6, kv_i, mask, (h,w), drop[i]))
+        x = (walk or self.walk)(x, list(zip(t6, kv)), lambda block,x,told,i: self.step(block, x, *told, mask, (h,w), drop[i]))
         return unpatchify(self.final_layer(x, c), h, w, p).to(xt.dtype)
 
 # %% ../nbs/07_model.ipynb #a26d0fc1

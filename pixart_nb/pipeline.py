@@ -271,8 +271,8 @@ def denoise(self:PixArtPipeline,
     z = eps = noise_like(torch.empty(B, self.config.in_channels, H//self.factor, W//self.factor), generators).to(dev)  # (B,C,h,w)
     rows = [j.row for j in jobs]
     pick = lambda o: cut_padding(o[0][rows], o[1][rows]) if o else (None,None)
-    ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', **self.conditions(jobs))
     grid,begin,after = get_grid(how.sampler, how.steps, self.objective),0,None
+    ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', times=grid.t, **self.conditions(jobs))
     if jobs[0].z0 is not None:
         z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(how.strength*len(grid)))
         z = noise_to(z0, eps, grid, begin)

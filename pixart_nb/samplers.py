@@ -441,12 +441,20 @@ def pair_text(y:Tensor, y_mask:Tensor|None, y_null:Tensor, null_mask:Tensor|None
     return tuple(torch.cat(o) for o in zip(null, pad_text(y, y_mask, L)))
 
 # %% ../nbs/09_samplers.ipynb #2e5baf7e
-def _bind(model, y:Tensor, y_mask:Tensor|None, n:int, cond:dict)->Callable:
+def _bind(model, y:Tensor, y_mask:Tensor|None, n:int, cond:dict, known:dict)->Callable:
     "The model with its text, asked `n` times at once; keys and values of the text are computed here"
     rep = lambda o: torch.cat([o]*n) if torch.is_tensor(o) and n>1 else o
     kw = {k: rep(v) for k,v in cond.items()}
     if hasattr(model, 'text_kv'): kw['kv'] = model.text_kv(y)
-    return lambda xt,t: model(rep(xt), rep(t), y, y_mask, **kw)
+    def ask(xt, t):
+        if known and (t==t[0]).all() and (time := known.get(t[0].item())): return model(rep(xt), rep(t), y, y_mask, time=time, **kw)
+        return model(rep(xt), rep(t), y, y_mask, **kw)
+    return ask
+
+def _known(model, times, device, cond)->dict: # time → entry of `at_times`
+    "What a model makes of all times of a walk, at once; not where it is told more than time and text, nor where looking a time up means waiting for a GPU"
+    if times is None or cond or device.type!='cpu' or not hasattr(model, 'at_times'): return {}
+    t = torch.tensor([float(v) for v in times]); return dict(zip(t.tolist(), model.at_times(t)))
 
 @torch.no_grad()
 def cfg_model(model,                   # `model(xt, t, y, y_mask, **cond)` → `(B,C,...)` or `(B,2C,...)`
@@ -458,14 +466,16 @@ def cfg_model(model,                   # `model(xt, t, y, y_mask, **cond)` → `
               interval:tuple|None=None, # (lo,hi): guidance only at times lo ≤ t ≤ hi in [0,1000); None: always
               channels:int|None=None,  # guide the first so many channels; None: all C
               keep_v:bool=False,       # return the model's variance channels too, for `sample_iddpm`
+              times=None,              # at which it will be asked, all samples at the same one; what depends on the time only is then computed at once
               **cond,                  # size, ratio, …: handed to `model`; tensors `(B,…)` are doubled with the batch
              )->Callable:              # `denoise(xt, t)` for the samplers, `(B,C,...)`
     "Classifier-free guidance (Ho & Salimans 2021)"
     if not cfg>=0: raise ValueError(f"cfg: want 0 or more, got {cfg}")
     if interval and not interval[0]<=interval[1]: raise ValueError(f"interval: want lo ≤ hi, got {interval}")
     if cfg!=1 and y_null is None: raise ValueError(f"y_null: want states of the null caption for cfg={cfg}, got None")
-    if cfg!=1: two = _bind(model, *pair_text(y, y_mask, y_null, null_mask), 2, cond)
-    if cfg==1 or interval: one = _bind(model, y, y_mask, 1, cond)
+    known = _known(model, times, y.device, cond)
+    if cfg!=1: two = _bind(model, *pair_text(y, y_mask, y_null, null_mask), 2, cond, known)
+    if cfg==1 or interval: one = _bind(model, y, y_mask, 1, cond, known)
     def denoise(xt, t):
         C = None if keep_v else xt.shape[1]
         if interval: on = (t>=interval[0]) & (t<=interval[1])

@@ -29,8 +29,8 @@ class ZeroBlock(PixArtBlock):
     "A PixArt block that turns the time into its six vectors by itself (adaLN, as in DiT)"
     def __init__(self, dim, heads, mlp_ratio=4.):
         super().__init__(dim, heads, mlp_ratio); self.listen = t_block(dim)
-    def forward(self, x, t6, *args): # as `PixArtBlock`; of `t6` the first row
-        return super().forward(x, self.listen(t6[:,0]).unflatten(1, (6,-1)), *args)
+    def vectors(self, t6): # of `t6` the first row
+        return super().vectors(self.listen(t6[:,0]).unflatten(1, (6,-1)))
 
 class PixArtZero(PixArt):
     "PixArt with a layer in every block instead of one for all"
