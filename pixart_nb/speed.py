@@ -270,7 +270,7 @@ def speed_rows(r:dict, # what `pixart bench` keeps
     if 'memory_xl2' in d: row('most memory for a picture of XL/2, low-memory mode', f"`PixArtAlphaPipeline` ({d['memory_xl2']['diffusers']['megabytes']} MB)", '≤ 0.70', d['memory_xl2']['ours, low memory'])
     out += [('training step of `nano`, samples/s', 'plain loop around diffusers, padded', '≥ 1.50', t['over_diffusers']), ('… captions as short as ours', 'the same', '', t['over_diffusers_short']), ('…', "the original's block", '', t['over_original'])]
     s = d['start']; theirs = s["diffusers' pipeline"]['seconds']; out += [(f'{k}, s', f"diffusers' pipeline: {theirs:.1f} s", '≤ 1.0', round(s[k]['seconds'], 2)) for k in ('import pixart_nb','pixart --help')]
-    out += [('random batches, samples/s', 'one .npz a sample', '≥ 20', r['reading_nano']['over_npz']), ('extraction, share that is VAE and T5 (256 px)', 'both alone', '≥ 0.90', round(1-r['extraction_256px']['rest_of_processor_time'], 3))]
+    out += [('random batches, samples/s', 'one .npz a sample', '≥ 20', r['reading_nano']['over_npz']), *([('…', 'a table of `datasets` (Arrow)', '', r['reading_nano']['over_arrow'])] if 'over_arrow' in r['reading_nano'] else []), ('extraction, share that is VAE and T5 (256 px)', 'both alone', '≥ 0.90', round(1-r['extraction_256px']['rest_of_processor_time'], 3))]
     return out
 
 def speed_table(r:dict)->str: # Markdown
