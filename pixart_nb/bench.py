@@ -8,7 +8,7 @@ __all__ = ['OPEN', 'beside', 'caption_lengths', 'bench_storage', 'write_syntheti
            'bench_features', 'bench_models']
 
 # %% ../nbs/19_bench.ipynb #392bb1a8
-import json, subprocess, sys, tempfile, time
+import copy, json, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import ExitStack
 from datetime import date
@@ -214,12 +214,16 @@ def original(m): # a `PixArt`: its weights have the original's names
         return unpatchify(m.final_layer.linear(modulate(norm(x), shift, scale)), h, w, m.cfg.patch_size)
     return forward
 
-def bench_training(folder:str|Path, pipeline='data/pixart-nano', batch:int=128, turns:int=9)->dict: # samples per second of processor time, and ratios
-    "Our training step beside plain loops around diffusers' and the original's model"
-    recipe = get_recipe('nano'); t,o = recipe.train,recipe.optim; t.batch = batch
-    b = make_batch(extract('world:512', Path(folder)/'features', load_vae(pipeline), *load_text(pipeline)), t, 0)
+def bench_training(folder:str|Path, pipeline='data/pixart-nano', batch:int=128, turns:int=9, recipe:str='nano')->dict: # samples per second of processor time, and ratios
+    "Our training step beside plain loops around diffusers' and the original's model; of another size than the pipeline's: random weights and latents"
+    recipe = get_recipe(recipe); t,o = recipe.train,recipe.optim; t.batch = batch
+    b = make_batch(extract('world:512', Path(folder)/'features', load_vae(pipeline), *load_text(pipeline)), t, 0); start = load_pixart(pipeline).float()
+    if start.cfg!=recipe.model:
+        torch.manual_seed(0); start, n = recipe.fresh(), recipe.model.sample_size; b['z'],b['eps'] = torch.randn(2, batch, recipe.model.in_channels, n, n)
+        for p in start.parameters():
+            if not p.any(): nn.init.normal_(p, std=.02)
     short = b['y'].shape[1]; pad = recipe.data.tokens-short; y,mask = F.pad(b['y'], (0,0,0,pad)),F.pad(b['y_mask'], (0,pad))
-    fresh = lambda: load_pixart(pipeline).float().train()
+    fresh = lambda: copy.deepcopy(start).train()
     def step(model, net, opts, L):
         def run():
             loss = training_loss(net, b['z'], y[:,:L], mask[:,:L], t.objective, b['t'], b['eps'])['loss']; loss.backward()
@@ -260,6 +264,6 @@ def bench_features(pipeline='data/pixart-nano', # whose tokenizer and networks
 def bench_models(pipeline='data/pixart-nano')->dict:
     "Everything that is promised about training, measured now"
     now = dict(date=str(date.today()), machine=machine(), torch=torch.__version__, threads=1)
-    with tempfile.TemporaryDirectory() as tmp: return dict(loop=now | bench_loop(Path(tmp)/'loop', pipeline), training=now | bench_training(Path(tmp)/'training', pipeline))
+    with tempfile.TemporaryDirectory() as tmp: return dict(loop=now | bench_loop(Path(tmp)/'loop', pipeline), training=now | bench_training(Path(tmp)/'training', pipeline), training_mini=now | bench_training(Path(tmp)/'mini', pipeline, 8, 5, 'mini'))
 
 if __name__=='__main__' and '__file__' in globals(): print(json.dumps(bench_features() | bench_models(), indent=1))

@@ -243,11 +243,11 @@ def bench_drawing(pipeline='data/pixart-nano', full:bool=True, say=print,
         note('call_nano', lambda: bench_call(get_recipe('nano').model, turns=15)); note('call_mini', lambda: bench_call(get_recipe('mini').model, turns=7))
         mini = random_pipeline(Path(tmp)/'mini', 'mini', vae=pipeline, tokenizer=pipeline)
         for name,folder in (('nano',pipeline),('mini',mini)):
-            for b in (1,4): note(f'picture_{name}_{b}', lambda: bench_pictures(folder, torch.float32, b, turns=5 if name=='nano' else 2 if b==1 else 1))
-            note(f'picture_{name}_fast', lambda: bench_pictures(folder, fast, 1, turns=5 if name=='nano' else 2))
+            for b in (1,4): note(f'picture_{name}_{b}', lambda: bench_pictures(folder, torch.float32, b, turns=7 if name=='nano' else 3))
+            note(f'picture_{name}_fast', lambda: bench_pictures(folder, fast, 1, turns=7 if name=='nano' else 3))
         note('early', lambda: score_early(pipeline)); note('scaling', bench_scaling); note('amounts', bench_amounts); note('processes', lambda: bench_training_in(pipeline))
         if full:
-            note('call_xl2', lambda: bench_call(pixart_xl2(256), turns=2))
+            note('call_xl2', lambda: bench_call(pixart_xl2(256), turns=6))
             xl = random_pipeline(Path(tmp)/'xl2', 'xl2-256', layers=6, tokenizer=pipeline, dtype=fast)
             note('memory_xl2', lambda: bench_memory(xl, fast)); note('picture_xl2_1', lambda: bench_pictures(xl, fast, 1, steps=6, turns=1)); note('picture_xl2_4', lambda: bench_pictures(xl, fast, 4, steps=2, turns=1))
     return out
@@ -269,6 +269,7 @@ def speed_rows(r:dict, # what `pixart bench` keeps
             row('… guided only early', 'the same', '≤ 0.65' if name=='xl2' else '', p['ours, guided early'])
     if 'memory_xl2' in d: row('most memory for a picture of XL/2, low-memory mode', f"`PixArtAlphaPipeline` ({d['memory_xl2']['diffusers']['megabytes']} MB)", '≤ 0.70', d['memory_xl2']['ours, low memory'])
     out += [('training step of `nano`, samples/s', 'plain loop around diffusers, padded', '≥ 1.50', t['over_diffusers']), ('… captions as short as ours', 'the same', '', t['over_diffusers_short']), ('…', "the original's block", '', t['over_original'])]
+    if 'training_mini' in r: out += [('training step of `mini`, samples/s', 'plain loop around diffusers, padded', '≥ 1.50', r['training_mini']['over_diffusers']), ('…', "the original's block", '', r['training_mini']['over_original'])]
     s = d['start']; theirs = s["diffusers' pipeline"]['seconds']; out += [(f'{k}, s', f"diffusers' pipeline: {theirs:.1f} s", '≤ 1.0', round(s[k]['seconds'], 2)) for k in ('import pixart_nb','pixart --help')]
     out += [('random batches, samples/s', 'one .npz a sample', '≥ 20', r['reading_nano']['over_npz']), *([('…', 'a table of `datasets` (Arrow)', '', r['reading_nano']['over_arrow'])] if 'over_arrow' in r['reading_nano'] else []), ('extraction, share that is VAE and T5 (256 px)', 'both alone', '≥ 0.90', round(1-r['extraction_256px']['rest_of_processor_time'], 3))]
     return out
