@@ -76,11 +76,16 @@ class Distill:
         lo,hi = self.cfg; return lo+(hi-lo)*torch.special.ndtr(eps.flatten(1)[:,0])
 
     @torch.no_grad()
-    def step(self, xt, t, y, y_mask, w, ends, objective):
+    def read(self, y, y_mask)->dict:
+        "Null captions and captions, one below the other, as the teacher reads them in all its steps"
+        yy,mm = pair_text(y, y_mask, *self.null)
+        with faster(y.device): return dict(y=yy, y_mask=mm) | (dict(kv=self.teacher.text_kv(yy)) if hasattr(self.teacher, 'text_kv') else {})
+
+    @torch.no_grad()
+    def step(self, xt, t, text, w, ends, objective): # `text` from `read`
         "One guided step of the teacher: x at the next place"
         col = lambda v: v.to(xt.dtype).reshape(-1, *[1]*(xt.ndim-1)); a,s,a1,s1 = map(col, ends)
-        yy,mm = pair_text(y, y_mask, *self.null)
-        with faster(xt.device): u,c = self.teacher(torch.cat([xt]*2), torch.cat([t]*2), yy, mm)[:,:xt.shape[1]].float().chunk(2)
+        with faster(xt.device): u,c = self.teacher(torch.cat([xt]*2), torch.cat([t]*2), **text)[:,:xt.shape[1]].float().chunk(2)
         x0,e = to_x0_eps(u+col(w)*(c-u), xt, a, s, objective)
         return a1*x0+s1*e
 
@@ -104,8 +109,8 @@ class Distill:
         xt, w = col(a)*x0+col(s)*eps, self.guidance(eps)
         told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {})
         if self.own: xt = self.arrived(net, eps, y, y_mask, p, g, objective, told)
-        after = xt
-        for k in range(self.walk): after = self.step(after, torch.as_tensor(times[i+k], device=dev), y, y_mask, w, ends(i+k), objective)
+        after, text = xt, self.read(y, y_mask)
+        for k in range(self.walk): after = self.step(after, torch.as_tensor(times[i+k], device=dev), text, w, ends(i+k), objective)
         if size>1: # else every step of the teacher ends a part
             asked = (lambda *a, **k: functional_call(self.student, self.ema.shadow, a, k)) if self.average else net
             with torch.no_grad(): x1 = consistent(asked(after, to, y, y_mask, **told).float(), after, to, a1, s1, objective)
