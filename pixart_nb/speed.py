@@ -123,6 +123,7 @@ def bench_pictures(folder, dtype=torch.float32, batch:int=1, steps:int=20, turns
                                             generator=[torch.Generator().manual_seed(0) for _ in words]).images).permute(0,3,1,2)
     exact = lambda: ours(words, steps=steps, seed=[0]*batch, output='pt')
     todo = {'diffusers': plain, 'ours': exact, 'ours, guided early': lambda: ours(words, steps=steps, seed=[0]*batch, output='pt', interval=early)}
+    if steps>4: todo['ours, four steps unguided'] = lambda: ours(words, steps=4, cfg=1., seed=[0]*batch, output='pt')      # as a student of lesson 16 draws
     got = {k: f() for k,f in todo.items()}
     return dict(pixels=px, batch=batch, steps=steps, dtype=str(dtype)[6:], differ=round(float((got['diffusers']-got['ours']).abs().max()), 6), **compared(in_turns(todo, turns) if turns>1 else once(todo), 'diffusers'))
 
@@ -267,6 +268,8 @@ def speed_rows(r:dict, # what `pixart bench` keeps
             p = d[f'picture_{name}_{b}']; asked = '≤ 0.93' if name=='xl2' else '≤ 0.60'
             row(f"`{name}` words to {p['batch']} picture{'s'*(p['batch']>1)}, {p['steps']} steps, {p['dtype']}", f"`PixArtAlphaPipeline` ({p['diffusers']['seconds']:.2f} s)", asked, p['ours'])
             row('… guided only early', 'the same', '≤ 0.65' if name=='xl2' else '', p['ours, guided early'])
+    if 'ours, four steps unguided' in d.get('picture_mini_1', {}):
+        for name,label,asked in (('ours','`mini`, a picture of 256 px, 20 steps with guidance, s','≤ 6'), ('ours, four steps unguided','… four steps without, as a consistency model draws, s','≤ 1.5')): row(label, '', asked, d['picture_mini_1'][name], 'seconds')
     if 'memory_xl2' in d: row('most memory for a picture of XL/2, low-memory mode', f"`PixArtAlphaPipeline` ({d['memory_xl2']['diffusers']['megabytes']} MB)", '≤ 0.70', d['memory_xl2']['ours, low memory'])
     out += [('training step of `nano`, samples/s', 'plain loop around diffusers, padded', '≥ 1.50', t['over_diffusers']), ('… captions as short as ours', 'the same', '', t['over_diffusers_short']), ('…', "the original's block", '', t['over_original'])]
     if 'training_mini' in r: out += [('training step of `mini`, samples/s', 'plain loop around diffusers, padded', '≥ 1.50', r['training_mini']['over_diffusers']), ('…', "the original's block", '', r['training_mini']['over_original'])]
