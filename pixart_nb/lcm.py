@@ -58,7 +58,7 @@ class Distill:
                  walk:int=1,            # steps of the teacher from one place to the next
                  parts:int=1,           # of the way, each with an end of its own
                  average:bool=True,     # the target is the average of the student, not the student itself
-                 own:bool=False,        # begin where the student's own steps lead from noise, not at noised pictures; as many parts as places
+                 own:bool=False,        # the student walks from noise in its own steps, and each is a lesson, instead of steps from noised pictures; as many parts as places
                  loss=pseudo_huber):
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
         if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
@@ -89,26 +89,29 @@ class Distill:
         x0,e = to_x0_eps(u+col(w)*(c-u), xt, a, s, objective)
         return a1*x0+s1*e
 
-    @torch.no_grad()
-    def arrived(self, net, x, y, y_mask, p, g, objective, told):
-        "Where the student is at each sample's place, if it starts from noise"
-        x = x.clone()
-        for j in range(self.n-1):
-            i, to = self.walk*j, self.walk*(j+1)-1; on = torch.as_tensor(np.flatnonzero(p>j), device=x.device)
-            if len(on)==0: break
-            part = lambda v: v[on] if torch.is_tensor(v) else v; t, a, s = (torch.full((len(on),), float(v), device=x.device) for v in (g.t[i], g.alpha[i], g.sigma[i]))
-            x0 = consistent(net(x[on], t, y[on], y_mask[on], **{k: part(v) for k,v in told.items()}).float(), x[on], t, a, s, objective)
-            x[on] = slide(x0, x[on], g.alpha[i], g.sigma[i], g.alpha_to[to], g.sigma_to[to])
-        return x
+    def path(self, net, x, y, y_mask, objective, **cond)->dict: # from noise `(B,C,H,W)`
+        "The student goes from noise to picture; at the beginning of each of its steps the teacher shows where it should lead"
+        g, text, w, each, ts = teacher_grid(self.n*self.walk, objective), self.read(y, y_mask), self.guidance(x), [], []
+        told, of = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {}), lambda v: torch.full((len(x),), float(v), device=x.device)
+        for j in range(0, self.n*self.walk, self.walk):
+            last = j+self.walk-1; after, t, ends = x, of(g.t[j]), [float(v) for v in (g.alpha[j], g.sigma[j], g.alpha_to[last], g.sigma_to[last])]
+            for k in range(j, last+1): after = self.step(after, of(g.t[k]), text, w, [of(v[k]) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)], objective)
+            got, want = consistent(net(x, t, y, y_mask, **told).float(), x, t, *map(of, ends[:2]), objective), aim(after, x, *ends)
+            each.append(got-want); ts.append(t); x = slide(got.detach(), x, *ends)
+        return self.noted(torch.cat(each), torch.cat(ts))
+
+    def noted(self, off, t)->dict: # how far off each lesson is, at which times
+        each = self.loss(off).flatten(1).mean(1)
+        return dict(loss=each.mean(), mse=off.detach().square().flatten(1).mean(1), vb=torch.zeros_like(each).detach(), t=t)
 
     def __call__(self, net, x0, y, y_mask, objective, t, eps, **cond)->dict:
+        if self.own: return self.path(net, eps, y, y_mask, objective, **cond)
         g = teacher_grid(self.n*self.walk, objective); p = places(t.cpu(), self.n).numpy(); i, size, dev = self.walk*p, self.n//self.parts, x0.device; times = np.append(g.t, 0)
         col = lambda v: v.reshape(-1, *[1]*(x0.ndim-1))
         def ends(i): return [torch.as_tensor(v[i], dtype=torch.float32, device=dev) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)]
         ts, to = (torch.as_tensor(times[j], device=dev) for j in (i, i+self.walk)); (a,s,_,_), (_,_,a1,s1), (_,_,ae,se) = ends(i), ends(i+self.walk-1), ends(self.walk*size*(p//size+1)-1)
         xt, w = col(a)*x0+col(s)*eps, self.guidance(eps)
         told = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {})
-        if self.own: xt = self.arrived(net, eps, y, y_mask, p, g, objective, told)
         after, text = xt, self.read(y, y_mask)
         for k in range(self.walk): after = self.step(after, torch.as_tensor(times[i+k], device=dev), text, w, ends(i+k), objective)
         if size>1: # else every step of the teacher ends a part
@@ -117,8 +120,7 @@ class Distill:
             after = torch.where(col(s1>se), slide(x1, after, *map(col, (a1,s1,ae,se))), after if self.parts>1 else x1)
         want = aim(after, xt, *map(col, (a,s,ae,se)))
         got = consistent(net(xt, ts, y, y_mask, **told).float(), xt, ts, a, s, objective)
-        each = self.loss(got-want).flatten(1).mean(1)
-        return dict(loss=each.mean(), mse=(got-want).detach().square().flatten(1).mean(1), vb=torch.zeros_like(each).detach(), t=ts)
+        return self.noted(got-want, ts)
 
 # %% ../nbs/16_lcm.ipynb #8720c483
 class GuidedPixArt(PixArt):
