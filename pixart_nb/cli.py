@@ -267,15 +267,14 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
             rank:int=32,         # of the adapter
             minutes:float=15.,   # training time
             steps:int=0,         # optimiser steps, instead
-            lr:float=0.,         # peak learning rate; 0: 2e-4 for PixArt's size, for small models 4e-3 for an adapter, else 6e-4
+            lr:float=0.,         # peak learning rate; 0: 2e-4 for PixArt's size, for small models 1e-2 for an adapter, else 6e-4
             seed:int=0,
-            features:str='',     # folder with features; made if it is not there
-            own:bool=False):     # begin where the student's own steps lead from noise, not at noised pictures
+            features:str=''):    # folder with features; made if it is not there
     "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
     from pixart_nb.lcm import distill as teach, lcm_recipe, lcm_sampler
     if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
-    home = pipeline or shipped('pixart-nano'); base = _open(home); lr = lr or (2e-4 if base.model.cfg.dim>512 else 4e-3 if kind=='lcm-lora' else 6e-4)
-    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, features, own=own, progress=lambda what: Phase(what, 'pictures'))
+    home = pipeline or shipped('pixart-nano'); base = _open(home); lr = lr or (2e-4 if base.model.cfg.dim>512 else 1e-2 if kind=='lcm-lora' else 6e-4)
+    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, features, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
     print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective)}")
 

@@ -198,10 +198,10 @@ def lcm_recipe(teacher:PixArt, minutes:float=15., steps:int=0, seed:int=0,
                objective:str='flow',     # of the teacher
                source:str='world:24000', # captioned pictures
                lr:float=2e-4)->Recipe:
-    "How a student is taught"
-    return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.9), Train(minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
+    "How a student is taught; one that walks its own path has a lesson at each of its steps, so fewer pictures make a batch"
+    return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.9), Train(32 if objective=='flow' else 128, minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
 
-WAYS = dict(eps=(50,1,1), flow=(4,3,4)) # LCM's; four ends, to which the teacher walks
+WAYS = dict(eps=(50,1,1,True,False), flow=(4,3,4,False,True)) # LCM's; the student's own four steps, beside each of which the teacher walks
 
 def lcm_sampler(objective:str)->str:
     "The sampler that a student's folder names for diffusers"
@@ -213,8 +213,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
             cfg:float=4.5,         # guidance that is baked in
             lora:int=0,            # rank of an adapter to learn; 0: the whole student
             features:str|Path='',  # folder with features; made if it is not there
-            way:tuple=None,        # places, walk, parts of `Distill`; None: `WAYS`
-            average:bool=True, own:bool=False, # see `Distill`
+            way:tuple=None,        # places, walk, parts, average, own of `Distill`, or the first of them; None: `WAYS`
             progress=lambda what: None, # name of a phase → its progress function
            ):                      # the `Run` of `train`, and the student's pipeline
     "Teach a pipeline to draw in a few steps; leaves `out/pipeline`, and `out/lora` if it is an adapter"
@@ -227,7 +226,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, average, own), progress=getattr(progress('training'), 'train', None))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way), progress=getattr(progress('training'), 'train', None))
     if lora: save_lora(run.model, out/'lora')
     made = PixArtPipeline((merged(run.model) if lora else run.model).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
