@@ -118,7 +118,7 @@ def modulate(x:Tensor,     # tokens, `(B,N,D)`
 
 def norm_modulate(x:Tensor, shift:Tensor, scale:Tensor)->Tensor: # as `modulate`; `(1,1,D)`: the same for all samples
     "`modulate(layer_norm(x), …)`, in one pass over the tokens if all samples are at the same time, as in sampling"
-    if shift.numel()>x.shape[-1]: return modulate(layer_norm(x), shift, scale)
+    if shift.numel()>x.shape[-1] or shift.dtype!=x.dtype: return modulate(layer_norm(x), shift, scale)
     return F.layer_norm(x, x.shape[-1:], 1+scale.flatten(), shift.flatten(), 1e-6)
 
 # %% ../nbs/06_blocks.ipynb #1ab2cf5b
