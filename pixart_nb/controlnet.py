@@ -271,7 +271,7 @@ def train_control(pipeline:str|Path,  # the pipeline to be controlled
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); recipe = recipe or control_recipe(pipe.model, objective=pipe.objective)
     feats = extract(recipe.data.source, features or out/f'features-{Path(kind).stem}', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, condition=condition_of(kind), progress=progress('extracting features'))
     run = train(recipe, feats, out, resume=True, model=add_control(pipe.model, n), progress=getattr(progress('training'), 'train', None))
-    made = ControlPipeline(run.model.to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, kind=Path(kind).stem if Path(kind).is_file() else kind)
+    made = ControlPipeline(run.model.to(pipe.device), pipe, kind=Path(kind).stem if Path(kind).is_file() else kind)
     made.save_pretrained(out/'pipeline')
     return run, made
 
@@ -291,8 +291,8 @@ def read_drawing(c,           # file, PIL image, or tensor `(3 or 1,H,W)` in [0,
 class ControlPipeline(PixArtPipeline):
     "A pipeline that takes a drawing along with the prompt"
     given = None                                                     # in the copy that is made for a call: latents, strengths, span
-    def __init__(self, model:ControlPixArt, vae, text_encoder, tokenizer, objective:str='eps', max_tokens:int=120, kind:str='edges'):
-        PixArtPipeline.__init__(self, model, vae, text_encoder, tokenizer, objective, max_tokens); self.kind = kind
+    def __init__(self, model:ControlPixArt, pipe:PixArtPipeline, kind:str='edges'): # the other parts are those of `pipe`
+        vars(self).update(vars(pipe.with_model(model)), kind=kind)
 
     def conditions(self, jobs):
         told = PixArtPipeline.conditions(self, jobs)
@@ -320,7 +320,7 @@ class ControlPipeline(PixArtPipeline):
     def save_pretrained(self, folder, **kw):
         "The plain pipeline as diffusers reads it, and the copies in its folder `controlnet`"
         plain = PixArt(self.config).to(self.model.dtype); plain.load_state_dict({k:v for k,v in self.model.state_dict().items() if not k.startswith('controlnet')})
-        PixArtPipeline(plain, self.vae, self.text_encoder, self.tokenizer, self.objective, self.max_tokens).save_pretrained(folder, **kw)
+        PixArtPipeline.save_pretrained(self.with_model(plain), folder, **kw)
         save_control(self.model, Path(folder)/'controlnet', condition=self.kind)
         return Path(folder)
 
@@ -334,7 +334,7 @@ class ControlPipeline(PixArtPipeline):
         if not c.exists(): raise FileNotFoundError(f'want a ControlNet in {c}, got nothing there')
         model = load_control(c, pipe.model) if c.is_dir() else load_control(c, sample_size=pipe.config.sample_size, heads=pipe.config.heads, pos_scale=pipe.config.pos_scale)
         kind = json.loads((c/'config.json').read_text()).get('condition', 'edges') if c.is_dir() else 'hed'
-        return cls(model.to(dtype), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens, kind=kind)
+        return cls(model.to(dtype), pipe, kind)
 
 # %% ../nbs/15_controlnet.ipynb #652fa808
 @torch.no_grad()

@@ -98,7 +98,7 @@ class Patience:
 
 def drawn_by(model, pipe:PixArtPipeline)->PixArtPipeline:
     "The pipeline with another transformer, an adapter worked in"
-    return PixArtPipeline((model if isinstance(model, PixArt) else merged(model)).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
+    return pipe.with_model((model if isinstance(model, PixArt) else merged(model)).to(pipe.device))
 
 def previews(pipe:PixArtPipeline, prompts:list, folder:Path, **how):
     "A function for `on_save` that draws the same prompts from the same noise each time, first without training"

@@ -45,9 +45,9 @@ def aim(there:Tensor, xt:Tensor, a, s, a_to, s_to)->Tensor:
     "The guess from which `slide` arrives `there`"
     return (there-s_to/s*xt)/(a_to-s_to/s*a)
 
-def teacher_grid(steps:int, objective:str)->Grid:
+def teacher_grid(steps:int, objective:str, shift:float=1.)->Grid:
     "The places of the way: for noise those of LCM, for a flow those that diffusers' solver visits"
-    return flow_grid(steps) if objective=='flow' else lcm_grid(steps)
+    return flow_grid(steps, shift) if objective=='flow' else lcm_grid(steps)
 
 class Distill:
     "A loss for `train`: agree with the (averaged) student one step of the guided teacher further on (LCM alg. 1)"
@@ -59,12 +59,13 @@ class Distill:
                  parts:int=1,           # of the way, each with an end of its own
                  average:bool=True,     # the target is the average of the student, not the student itself
                  own:bool=False,        # the student walks from noise in its own steps, and each is a lesson, instead of steps from noised pictures; as many parts as places
+                 shift:float=1.,        # of a flow's places towards the noise, as its pipeline has it
                  loss=pseudo_huber):
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
         if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
         if parts<1 or places%parts: raise ValueError(f'parts: want a divisor of the {places} places, got {parts}')
         if own and parts!=places: raise ValueError(f'own: want as many parts as places, which are then the steps of the student, got {parts} and {places}')
-        self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.own, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, own, loss
+        self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.own, self.shift, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, own, shift, loss
 
     def begin(self, student:nn.Module, ema):
         "Called by `train` once, with the student and its average"
@@ -91,7 +92,7 @@ class Distill:
 
     def path(self, net, x, y, y_mask, objective, **cond)->dict: # from noise `(B,C,H,W)`
         "The student goes from noise to picture; at the beginning of each of its steps the teacher shows where it should lead"
-        g, text, w, each, ts = teacher_grid(self.n*self.walk, objective), self.read(y, y_mask), self.guidance(x), [], []
+        g, text, w, each, ts = teacher_grid(self.n*self.walk, objective, self.shift), self.read(y, y_mask), self.guidance(x), [], []
         told, of = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {}), lambda v: torch.full((len(x),), float(v), device=x.device)
         for j in range(0, self.n*self.walk, self.walk):
             last = j+self.walk-1; after, t, ends = x, of(g.t[j]), [float(v) for v in (g.alpha[j], g.sigma[j], g.alpha_to[last], g.sigma_to[last])]
@@ -106,7 +107,7 @@ class Distill:
 
     def __call__(self, net, x0, y, y_mask, objective, t, eps, **cond)->dict:
         if self.own: return self.path(net, eps, y, y_mask, objective, **cond)
-        g = teacher_grid(self.n*self.walk, objective); p = places(t.cpu(), self.n).numpy(); i, size, dev = self.walk*p, self.n//self.parts, x0.device; times = np.append(g.t, 0)
+        g = teacher_grid(self.n*self.walk, objective, self.shift); p = places(t.cpu(), self.n).numpy(); i, size, dev = self.walk*p, self.n//self.parts, x0.device; times = np.append(g.t, 0)
         col = lambda v: v.reshape(-1, *[1]*(x0.ndim-1))
         def ends(i): return [torch.as_tensor(v[i], dtype=torch.float32, device=dev) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)]
         ts, to = (torch.as_tensor(times[j], device=dev) for j in (i, i+self.walk)); (a,s,_,_), (_,_,a1,s1), (_,_,ae,se) = ends(i), ends(i+self.walk-1), ends(self.walk*size*(p//size+1)-1)
@@ -226,8 +227,8 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way), progress=getattr(progress('training'), 'train', None))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, shift=pipe.shift), progress=getattr(progress('training'), 'train', None))
     if lora: save_lora(run.model, out/'lora')
-    made = PixArtPipeline((merged(run.model) if lora else run.model).to(pipe.device), pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.objective, pipe.max_tokens)
+    made = pipe.with_model((merged(run.model) if lora else run.model).to(pipe.device))
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
     return run, made

@@ -9,7 +9,7 @@ __all__ = ['CARD', 'find_folder', 'read_objective', 'start_noise', 'spread_seeds
            'save_picture', 'count_stored', 'markdown_table', 'model_card']
 
 # %% ../nbs/10_pipeline.ipynb #bc63737a
-import gc, io, json, math, re, warnings
+import copy, gc, io, json, math, re, warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
@@ -41,15 +41,15 @@ def find_folder(where:str|Path # a folder, or a hub id
 
 # %% ../nbs/10_pipeline.ipynb #b7bfb195
 def read_objective(file:str|Path # scheduler_config.json
-                  )->str:        # 'eps' or 'flow'
-    "What the transformer predicts, according to its scheduler"
+                  )->tuple:      # 'eps' or 'flow', and the shift of a flow's steps
+    "What the transformer predicts, according to its scheduler, and how its steps lie"
     c,kinds = json.loads(Path(file).read_text()),dict(epsilon='eps', flow_prediction='flow')
     got = c.get('prediction_type', 'epsilon')
     if got not in kinds: raise ValueError(f"prediction_type: want {' or '.join(kinds)}, got {got!r}")
-    want = {k: scheduler_config()[k] for k in ('num_train_timesteps','beta_start','beta_end','beta_schedule')} if got=='epsilon' else dict(flow_shift=1.)
+    want = {k: scheduler_config()[k] for k in ('num_train_timesteps','beta_start','beta_end','beta_schedule')} if got=='epsilon' else dict(use_flow_sigmas=True)
     odd = [f"{k}: want {v}, got {c[k]}" for k,v in want.items() if k in c and c[k]!=v]
     if odd: raise ValueError(f"this is not PixArt's noise schedule; {'; '.join(odd)}")
-    return kinds[got]
+    return kinds[got], float(c.get('flow_shift', 1.))
 
 # %% ../nbs/10_pipeline.ipynb #2a9ab093
 def start_noise(seeds:list,  # one per picture
@@ -174,14 +174,21 @@ class PixArtPipeline:
                  tokenizer,           # `transformers.T5Tokenizer`
                  objective:str='eps', # what the transformer predicts, 'eps' or 'flow'
                  max_tokens:int=120,  # of a prompt; the rest is cut, with a warning (PixArt-Σ: 300)
+                 shift:float=2.,      # of a flow's steps towards the noise, see `flow_grid`
                 ):
         check_objective(objective); check_parts(model, vae, text_encoder)
         self.model,self.vae,self.text_encoder = model.eval(),vae.eval(),text_encoder and text_encoder.eval()
-        self.tokenizer,self.objective,self.max_tokens = tokenizer,objective,max_tokens
+        self.tokenizer,self.objective,self.max_tokens,self.shift = tokenizer,objective,max_tokens,float(shift)
         self.config,self.factor = model.cfg,2**(len(vae.config.block_out_channels)-1) # pixels per latent pixel, as diffusers counts
 
     @property
     def device(self): return self.model.x_embedder.proj.weight.device
+
+    def with_model(self, model:PixArt):
+        "The same pipeline around another transformer"
+        check_parts(model, self.vae, self.text_encoder); out = copy.copy(self)
+        out.model,out.config = model.eval(),model.cfg
+        return out
 
     def to(self, *args): # a device, a dtype, or both
         "Move all networks"
@@ -271,7 +278,7 @@ def denoise(self:PixArtPipeline,
     z = eps = noise_like(torch.empty(B, self.config.in_channels, H//self.factor, W//self.factor), generators).to(dev)  # (B,C,h,w)
     rows = [j.row for j in jobs]
     pick = lambda o: cut_padding(o[0][rows], o[1][rows]) if o else (None,None)
-    grid,begin,after = get_grid(how.sampler, how.steps, self.objective),0,None
+    grid,begin,after = get_grid(how.sampler, how.steps, self.objective, self.shift),0,None
     ask = cfg_model(self.model, *pick(text), *pick(null), how.cfg, how.interval, keep_v=how.sampler=='iddpm', times=grid.t, **self.conditions(jobs))
     if jobs[0].z0 is not None:
         z0,begin = torch.stack([j.z0 for j in jobs]).to(dev),len(grid)-max(1, round(how.strength*len(grid)))
@@ -371,7 +378,7 @@ def save_pretrained(self:PixArtPipeline,
     diffusers_flags(self.config, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
     dit = to_diffusers(self.model).half() if half else to_diffusers(self.model)
     with quiet():
-        PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler)).save_pretrained(folder, max_shard_size='15MB' if half else None)
+        PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler, self.shift)).save_pretrained(folder, max_shard_size='15MB' if half else None)
     for name,b in files.items(): (folder/'tokenizer'/name).write_bytes(b)
     return folder
 
@@ -383,10 +390,10 @@ def from_pretrained(cls:PixArtPipeline,
                     transformer:str|Path|None=None, # other weights for it, in any format of lesson 07
                    )->PixArtPipeline: # on the CPU
     "Load any PixArt pipeline in diffusers' layout"
-    folder = find_folder(where); objective = read_objective(folder/'scheduler'/'scheduler_config.json')
-    if low_memory: return LowMemoryPipeline(folder, objective, dtype, transformer=transformer)
+    folder = find_folder(where); objective,shift = read_objective(folder/'scheduler'/'scheduler_config.json')
+    if low_memory: return LowMemoryPipeline(folder, objective, dtype, transformer=transformer, shift=shift)
     with quiet(): tokenizer,text_encoder = load_text(folder, dtype); model,vae = load_pixart(transformer or folder),load_vae(folder, dtype)
-    return cls(model, vae, text_encoder, tokenizer, objective).to(dtype)
+    return cls(model, vae, text_encoder, tokenizer, objective, shift=shift).to(dtype)
 
 # %% ../nbs/10_pipeline.ipynb #a721507a
 def side_by_side(reference, # file, PIL image or tensor
@@ -425,9 +432,9 @@ def thrifty_t5(folder:str|Path, # a pipeline's
 class LowMemoryPipeline(PixArtPipeline):
     "The same, but a network is opened when it is needed and dropped when the next one is; T5, the largest, block by block"
     device = None
-    def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120, transformer=None):
+    def __init__(self, folder:Path, objective:str, dtype=torch.float32, max_tokens:int=120, transformer=None, shift:float=2.):
         read = lambda part: json.loads((folder/part/'config.json').read_text())
-        self.folder,self.dtype,self.objective,self.max_tokens,self.device,self.held = folder,dtype,objective,max_tokens,torch.device('cpu'),(None,None)
+        self.folder,self.dtype,self.objective,self.max_tokens,self.shift,self.device,self.held = folder,dtype,objective,max_tokens,shift,torch.device('cpu'),(None,None)
         self.weights = transformer or folder
         self.config = load_pixart(transformer).cfg if transformer else config_from_diffusers(read('transformer'))
         self.tokenizer,self.factor = load_tokenizer(folder),2**(len(read('vae')['block_out_channels'])-1)
@@ -535,7 +542,7 @@ def model_card(folder:str|Path, # a pipeline folder; gets README.md
     folder = find_folder(folder).resolve(); config = lambda p: json.loads((folder/p/'config.json').read_text())
     vae,model = config('vae'),load_pixart(folder).cfg
     factor = 2**(len(vae['block_out_channels'])-1); flags = diffusers_flags(model, factor)
-    what = dict(eps='the noise ε', flow='the velocity ε − x₀ (flow matching)')[read_objective(folder/'scheduler'/'scheduler_config.json')]
+    what = dict(eps='the noise ε', flow='the velocity ε − x₀ (flow matching)')[read_objective(folder/'scheduler'/'scheduler_config.json')[0]]
     text = CARD.format(licence=licence, name=folder.name, about=about, px=model.sample_size*factor, what=what, prompt=prompt, flags=''.join(f', {k}={v}' for k,v in flags.items()),
                        parts=', '.join(f'{p} {count_stored(folder/p)/1e6:.1f} M' for p in ('transformer','text_encoder','vae')),
                        note=f"\n`use_resolution_binning=False` is needed: diffusers' table of sizes does not know {model.sample_size*factor} pixels with a VAE of factor {factor}.\n" if flags else '')

@@ -68,10 +68,14 @@ def ddim_grid(steps:int,              # number of steps
     return _eps_grid(t, np.maximum(t - 1000//steps, -1))
 
 # %% ../nbs/09_samplers.ipynb #be370b6f
-def flow_grid(steps:int)->Grid:
-    "Even steps from u=0.999 to 0; the model is told ⌊1000·u⌋ (diffusers' `use_flow_sigmas`, `flow_shift=1`)"
+def flow_grid(steps:int,
+              shift:float=1., # above 1: more of the steps near the noise
+             )->Grid:
+    "Even steps from u=0.999 to 0, shifted; the model is told ⌊1000·u⌋ (diffusers' `use_flow_sigmas`, `flow_shift`)"
     check_steps(steps)
+    if not shift>0: raise ValueError(f"shift: want a number above 0, got {shift}")
     u = (1 - np.linspace(1, 1/1000, steps+1))[:0:-1]
+    u = shift*u/(1+(shift-1)*u)
     to = np.append(u[1:], 0.)
     return Grid((u*1000).astype(int), 1-u, u, 1-to, to)
 
@@ -124,11 +128,12 @@ def check_sampler(name:str, objective:str='eps'):
 def get_grid(name:str,            # a key of `SAMPLERS`
              steps:int,
              objective:str='eps',
+             shift:float=1.,      # of a flow, see `flow_grid`
             )->Grid:
     "The levels that this sampler visits"
     check_sampler(name, objective)
     if name=='lcm': return lcm_grid(steps, objective)
-    return flow_grid(steps) if objective=='flow' else GRIDS[name](steps)
+    return flow_grid(steps, shift) if objective=='flow' else GRIDS[name](steps)
 
 def noise_to(x0:Tensor,  # clean latents
              eps:Tensor, # noise, as `x0`
@@ -498,7 +503,7 @@ def get_sampler(name:str)->Callable:
     return SAMPLERS[name]
 
 # %% ../nbs/09_samplers.ipynb #820aaef6
-def scheduler_config(objective:str='eps', sampler:str='dpm++')->dict:
+def scheduler_config(objective:str='eps', sampler:str='dpm++', shift:float=1.)->dict:
     "What belongs in a pipeline's `scheduler/scheduler_config.json` so that diffusers samples as we do"
     check_sampler(sampler, objective)
     base = dict(num_train_timesteps=1000, beta_start=1e-4, beta_end=.02, beta_schedule='linear')
@@ -512,11 +517,11 @@ def scheduler_config(objective:str='eps', sampler:str='dpm++')->dict:
     base |= dict(algorithm_type='dpmsolver++', solver_type='midpoint', solver_order=order, final_sigmas_type='zero')
     base |= dict(_class_name='DPMSolverSinglestepScheduler', lower_order_final=True) if sampler[-1]=='s' else dict(_class_name='DPMSolverMultistepScheduler', timestep_spacing='linspace')
     if objective=='eps': return base | dict(prediction_type='epsilon')
-    return base | dict(prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=1.)
+    return base | dict(prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=float(shift))
 
 # %% ../nbs/09_samplers.ipynb #006e580c
-def to_scheduler(objective:str='eps', sampler:str='dpm++'):
+def to_scheduler(objective:str='eps', sampler:str='dpm++', shift:float=1.):
     "The diffusers scheduler that gives our numbers; `.save_pretrained(folder)` writes it"
     import diffusers
-    conf = scheduler_config(objective, sampler)
+    conf = scheduler_config(objective, sampler, shift)
     return getattr(diffusers, conf['_class_name']).from_config(conf)
