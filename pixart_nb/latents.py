@@ -71,8 +71,10 @@ def decode_latents(vae,      # `AutoencoderKL`
                    z:Tensor, # latents `(B,4,h,w)`, scaled (about unit variance)
                   )->Tensor: # pictures `(B,3,8h,8w)` in [0,1]
     "Latents, as the diffusion model makes them, to pictures"
-    x = vae.decode((z/vae.config.scaling_factor).to(vae.device, vae.dtype)).sample
-    return (x/2+.5).clamp(0,1).float()
+    z = (z/vae.config.scaling_factor).to(vae.device, vae.dtype, memory_format=torch.channels_last)
+    n = max(1, 1024//z[0,0].numel()) if z.device.type=='cpu' else len(z)         # as many at once as stay near the processor
+    x = torch.cat([vae.decode(part).sample for part in z.split(n)])
+    return (x/2+.5).clamp(0,1).float().contiguous()
 
 # %% ../nbs/03_latents.ipynb #3f8582d0
 def vae_pictures(n, seed, px=64, device='cpu'):

@@ -58,13 +58,12 @@ class Distill:
                  walk:int=1,            # steps of the teacher from one place to the next
                  parts:int=1,           # of the way, each with an end of its own
                  average:bool=True,     # the target is the average of the student, not the student itself
-                 own:bool=False,        # the student walks from noise in its own steps, and each is a lesson, instead of steps from noised pictures; as many parts as places
+                 own:bool=False,        # the student walks from noise in its own steps, one for each place, and each is a lesson, instead of steps from noised pictures
                  shift:float=1.,        # of a flow's places towards the noise, as its pipeline has it
                  loss=pseudo_huber):
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
         if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
         if parts<1 or places%parts: raise ValueError(f'parts: want a divisor of the {places} places, got {parts}')
-        if own and parts!=places: raise ValueError(f'own: want as many parts as places, which are then the steps of the student, got {parts} and {places}')
         self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.own, self.shift, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, own, shift, loss
 
     def begin(self, student:nn.Module, ema):
@@ -91,14 +90,15 @@ class Distill:
         return a1*x0+s1*e
 
     def path(self, net, x, y, y_mask, objective, **cond)->dict: # from noise `(B,C,H,W)`
-        "The student goes from noise to picture; at the beginning of each of its steps the teacher shows where it should lead"
+        "The student goes from noise to picture; at the beginning of each of its steps the teacher shows where the part should end"
         g, text, w, each, ts = teacher_grid(self.n*self.walk, objective, self.shift), self.read(y, y_mask), self.guidance(x), [], []
         told, of = cond | (dict(w=w) if isinstance(self.cfg, tuple) else {}), lambda v: torch.full((len(x),), float(v), device=x.device)
+        size = self.walk*self.n//self.parts                                       # of a part, in steps of the teacher
         for j in range(0, self.n*self.walk, self.walk):
-            last = j+self.walk-1; after, t, ends = x, of(g.t[j]), [float(v) for v in (g.alpha[j], g.sigma[j], g.alpha_to[last], g.sigma_to[last])]
+            last, after, t = j//size*size+size-1, x, of(g.t[j]); here, on, end = [(float(a[i]), float(s[i])) for a,s,i in ((g.alpha,g.sigma,j), (g.alpha_to,g.sigma_to,j+self.walk-1), (g.alpha_to,g.sigma_to,last))]
             for k in range(j, last+1): after = self.step(after, of(g.t[k]), text, w, [of(v[k]) for v in (g.alpha, g.sigma, g.alpha_to, g.sigma_to)], objective)
-            got, want = consistent(net(x, t, y, y_mask, **told).float(), x, t, *map(of, ends[:2]), objective), aim(after, x, *ends)
-            each.append(got-want); ts.append(t); x = slide(got.detach(), x, *ends)
+            got, want = consistent(net(x, t, y, y_mask, **told).float(), x, t, *map(of, here), objective), aim(after, x, *here, *end)
+            each.append(got-want); ts.append(t); x = slide(got.detach(), x, *here, *on)
         return self.noted(torch.cat(each), torch.cat(ts))
 
     def noted(self, off, t)->dict: # how far off each lesson is, at which times
@@ -202,7 +202,7 @@ def lcm_recipe(teacher:PixArt, minutes:float=15., steps:int=0, seed:int=0,
     "How a student is taught; one that walks its own path has a lesson at each of its steps, so fewer pictures make a batch"
     return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.9), Train(32 if objective=='flow' else 128, minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
 
-WAYS = dict(eps=(50,1,1,True,False), flow=(4,3,4,False,True)) # LCM's; the student's own four steps, beside each of which the teacher walks
+WAYS = dict(eps=(50,1,1,True,False), flow=(4,3,2,False,True)) # LCM's; the student's own four steps, beside which the teacher walks on to half the way or to the end
 
 def lcm_sampler(objective:str)->str:
     "The sampler that a student's folder names for diffusers"
