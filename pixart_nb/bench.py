@@ -92,10 +92,12 @@ def write_npz(folder:str|Path, feats:Feed, lengths)->Path: # one file a sample
 
 def write_arrow(folder:str|Path, feats:Feed, lengths): # → `datasets.Dataset`, memory-mapped
     "The same features as `datasets` keeps them: Arrow, float16, captions as long as they are"
-    from datasets import Dataset, Features, List, Value, load_from_disk
+    from datasets import Dataset, Features, List, Value, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, load_from_disk
     rows = ([v[0].half().flatten().numpy() for v in (f['latent'], f['y'][:,:n])] for i,n in enumerate(lengths) for f in [feats._gather(np.array([i]))])
     latent,text = zip(*rows); f16 = Value('float16')
+    quiet = are_progress_bars_disabled(); disable_progress_bars()
     Dataset.from_dict(dict(latent=latent, text=text), Features(latent=List(f16, len(latent[0])), text=List(f16))).save_to_disk(str(folder))
+    if not quiet: enable_progress_bars()
     return load_from_disk(str(folder)).with_format('numpy')
 
 # %% ../nbs/19_bench.ipynb #1949de84

@@ -42,7 +42,7 @@ class Phase:
         "For `train(progress=…)`: share of the run and the line of its log"
         took = time.time()-self.start
         text = f"{self.name:<22} {share:>4.0%}  step {row['step']:,}  loss {row['loss']:.4f}  {row['per_second']:,.0f} samples/s ({row['used']:.0%} of peak)  lr {row['lr']:.1e}  {clock(took)}  "
-        if share<1: text += f"{clock(took/share*(1-share)) if share>0 else '?'} left"
+        if share<1: text += f"{clock(row['seconds']/share*(1-share)) if share>0 else '?'} left"   # the log's seconds count what came before a resumed run, too
         if self.out.isatty(): self.out.write('\r\033[K'+text+('\n' if share>=1 else ''))
         elif share>=1 or time.time()-self.shown>60: self.out.write(text.rstrip()+'\n'); self.shown = time.time()
         self.out.flush()
@@ -265,16 +265,17 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
             data:str='world:24000', # captioned pictures, whatever `extract` takes
             cfg:float=4.5,       # guidance that is baked in
             rank:int=32,         # of the adapter
+            dense:bool=False,    # whole matrices learn, and the adapter comes nearest to them at the end: faster for small models
             minutes:float=15.,   # training time
             steps:int=0,         # optimiser steps, instead
-            lr:float=0.,         # peak learning rate; 0: 2e-4 for PixArt's size, for small models 1e-2 for an adapter, else 6e-4
+            lr:float=0.,         # peak learning rate; 0: 2e-4 for PixArt's size, for small models 1e-2 for what learns as an adapter, else 6e-4
             seed:int=0,
             features:str=''):    # folder with features; made if it is not there
     "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
     from pixart_nb.lcm import distill as teach, lcm_recipe, lcm_sampler
     if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
-    home = pipeline or shipped('pixart-nano'); base = _open(home); lr = lr or (2e-4 if base.model.cfg.dim>512 else 1e-2 if kind=='lcm-lora' else 6e-4)
-    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, features, progress=lambda what: Phase(what, 'pictures'))
+    home = pipeline or shipped('pixart-nano'); base = _open(home); lr = lr or (2e-4 if base.model.cfg.dim>512 else 1e-2 if kind=='lcm-lora' and not dense else 6e-4)
+    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr), cfg, rank if kind=='lcm-lora' else 0, dense, features, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
     print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective)}")
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LORA_TARGETS', 'WAYS', 'pseudo_huber', 'consistent', 'places', 'slide', 'aim', 'teacher_grid', 'Distill',
-           'GuidedPixArt', 'guided_student', 'add_lora', 'merged', 'lora_for_diffusers', 'save_lora', 'cut_lora',
-           'load_lora', 'lcm_recipe', 'lcm_sampler', 'distill']
+           'GuidedPixArt', 'guided_student', 'add_lora', 'merged', 'lora_for_diffusers', 'save_lora', 'low_rank',
+           'nearest_lora', 'cut_lora', 'load_lora', 'lcm_recipe', 'lcm_sampler', 'distill']
 
 # %% ../nbs/16_lcm.ipynb #927fb75c
 import copy
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from .blocks import TimestepEmbedder
-from .latents import faster
+from .latents import fast_dtype, faster
 from .model import PixArt, diffusers_names
 from .pipeline import PixArtPipeline
 from .recipes import Data, Optim, Recipe, Train
@@ -64,6 +64,7 @@ class Distill:
         if null is None: raise ValueError('null: want states and mask of the null caption, which guidance needs, got None')
         if not (places>1 and walk>0 and places*walk<=50): raise ValueError(f'places, walk: want 2 places or more and 50 steps in all at most, got {places} × {walk}')
         if parts<1 or places%parts: raise ValueError(f'parts: want a divisor of the {places} places, got {parts}')
+        self.mixed = next(teacher.parameters()).dtype==torch.float32               # else the teacher is in the fast numbers as a whole
         self.teacher, self.null, self.cfg, self.n, self.walk, self.parts, self.average, self.own, self.shift, self.loss = teacher.eval(), null, cfg, places, walk, parts, average, own, shift, loss
 
     def begin(self, student:nn.Module, ema):
@@ -79,13 +80,13 @@ class Distill:
     def read(self, y, y_mask)->dict:
         "Null captions and captions, one below the other, as the teacher reads them in all its steps"
         yy,mm = pair_text(y, y_mask, *self.null)
-        with faster(y.device): return dict(y=yy, y_mask=mm) | (dict(kv=self.teacher.text_kv(yy)) if hasattr(self.teacher, 'text_kv') else {})
+        with faster(y.device, self.mixed): return dict(y=yy, y_mask=mm) | (dict(kv=self.teacher.text_kv(yy)) if hasattr(self.teacher, 'text_kv') else {})
 
     @torch.no_grad()
     def step(self, xt, t, text, w, ends, objective): # `text` from `read`
         "One guided step of the teacher: x at the next place"
         col = lambda v: v.to(xt.dtype).reshape(-1, *[1]*(xt.ndim-1)); a,s,a1,s1 = map(col, ends)
-        with faster(xt.device): u,c = self.teacher(torch.cat([xt]*2), torch.cat([t]*2), **text)[:,:xt.shape[1]].float().chunk(2)
+        with faster(xt.device, self.mixed): u,c = self.teacher(torch.cat([xt]*2), torch.cat([t]*2), **text)[:,:xt.shape[1]].float().chunk(2)
         x0,e = to_x0_eps(u+col(w)*(c-u), xt, a, s, objective)
         return a1*x0+s1*e
 
@@ -175,6 +176,22 @@ def save_lora(net, folder)->Path:
     save_file(sd, folder/'pytorch_lora_weights.safetensors')
     return folder
 
+def low_rank(m:Tensor, rank:int)->tuple: # `(n,m)` → `(n,r)` and `(r,m)`
+    "The two thin matrices whose product is nearest (singular values)"
+    U,S,V = torch.linalg.svd(m.float(), full_matrices=False); s = S[:rank].sqrt()
+    pad = lambda a, to: nn.functional.pad(a, (0,to[1]-a.shape[1],0,to[0]-a.shape[0]))
+    return pad(U[:,:rank]*s, (len(m),rank)), pad(s[:,None]*V[:rank], (rank,m.shape[1]))
+
+@torch.no_grad()
+def nearest_lora(base:PixArt, model:PixArt, rank:int, targets:list=LORA_TARGETS): # → `peft.PeftModel`
+    "The adapter on `base` that comes nearest to `model`, which differs from it in the matrices of `targets`"
+    net = add_lora(base, rank, alpha=rank, targets=targets); old = dict(base.named_modules())
+    for k,m in model.named_modules():
+        if not hasattr(a := net.base_model.model.get_submodule(k), 'lora_A'): continue
+        B,A = low_rank((m.weight-old[k].weight).flatten(1), rank); a,b = a.lora_A['default'].weight, a.lora_B['default'].weight
+        a.copy_(A.reshape(a.shape)); b.copy_(B.reshape(b.shape))
+    return net
+
 def cut_lora(folder, out, rank:int)->Path:
     "The nearest adapter of a lower rank (singular values), in half precision, as `peft` reads it"
     import json
@@ -182,9 +199,8 @@ def cut_lora(folder, out, rank:int)->Path:
     folder, out = Path(folder), Path(out); sd, c = load_file(folder/'adapter_model.safetensors'), json.loads((folder/'adapter_config.json').read_text())
     if not 1<=rank<=c['r'] or c['use_dora'] or c['use_rslora']: raise ValueError(f"rank: want 1 to {c['r']}, of an adapter without DoRA and rsLoRA, got {rank}")
     for k in [k for k in sd if '.lora_A.' in k]:
-        A,B = sd[k],sd[other := k.replace('.lora_A.', '.lora_B.')]; U,S,V = torch.linalg.svd(B.flatten(1).float()@A.flatten(1).float(), full_matrices=False)
-        wide = lambda m, d: nn.functional.pad(m, (0,rank-m.shape[1],0,0) if d else (0,0,0,rank-m.shape[0])); s = (S[:rank]*rank/c['r']).sqrt()   # α/r grows
-        sd[k], sd[other] = (v.half().contiguous() for v in (wide(s[:,None]*V[:rank], 0).reshape(rank, *A.shape[1:]), wide(U[:,:rank]*s, 1).reshape(len(B), rank, *B.shape[2:])))
+        A,B = sd[k],sd[other := k.replace('.lora_A.', '.lora_B.')]; b,a = low_rank(B.flatten(1).float()@A.flatten(1).float()*rank/c['r'], rank)   # α/r grows
+        sd[k], sd[other] = a.reshape(rank, *A.shape[1:]).half().contiguous(), b.reshape(len(B), rank, *B.shape[2:]).half().contiguous()
     out.mkdir(parents=True, exist_ok=True); save_file(sd, out/'adapter_model.safetensors', metadata={'format': 'pt'}); (out/'adapter_config.json').write_text(json.dumps(c | dict(r=rank), indent=2, sort_keys=True)+'\n')
     return out
 
@@ -213,6 +229,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
             recipe:Recipe=None,    # None: `lcm_recipe`
             cfg:float=4.5,         # guidance that is baked in
             lora:int=0,            # rank of an adapter to learn; 0: the whole student
+            dense:bool=False,      # whole matrices learn, and the adapter comes nearest to them: faster where they are small
             features:str|Path='',  # folder with features; made if it is not there
             way:tuple=None,        # places, walk, parts, average, own of `Distill`, or the first of them; None: `WAYS`
             progress=lambda what: None, # name of a phase → its progress function
@@ -224,11 +241,14 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     if pipe.text_encoder is None: raise ValueError(f'{pipeline}: want a teacher with a text encoder, for the null caption, got none')
     recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective)
     if recipe.train.objective!=pipe.objective: raise ValueError(f'objective: want {pipe.objective!r}, which the teacher predicts, got {recipe.train.objective!r}')
-    pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora else copy.deepcopy(pipe.model)
+    pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora and not dense else copy.deepcopy(pipe.model)
+    if lora and dense:
+        for k,p in student.named_parameters(): p.requires_grad_(any(k.endswith(t+'.weight') for t in LORA_TARGETS))
     feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
-    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(pipe.model, null, cfg, *way, shift=pipe.shift), progress=getattr(progress('training'), 'train', None))
-    if lora: save_lora(run.model, out/'lora')
-    made = pipe.with_model((merged(run.model) if lora else run.model).to(pipe.device))
+    teacher = copy.deepcopy(pipe.model).to(fast_dtype(pipe.device.type))
+    run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(teacher, null, cfg, *way, shift=pipe.shift), progress=getattr(progress('training'), 'train', None))
+    if lora: net = nearest_lora(pipe.model, run.model, lora) if dense else run.model; save_lora(net, out/'lora')
+    made = pipe.with_model((merged(net) if lora else run.model).to(pipe.device))
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
     return run, made
