@@ -9,6 +9,7 @@ __all__ = ['LORA_TARGETS', 'WAYS', 'pseudo_huber', 'consistent', 'places', 'slid
 
 # %% ../nbs/16_lcm.ipynb #927fb75c
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,8 +236,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
             progress=lambda what: None, # name of a phase → its progress function
            ):                      # the `Run` of `train`, and the student's pipeline
     "Teach a pipeline to draw in a few steps; leaves `out/pipeline`, and `out/lora` if it is an adapter"
-    from pixart_nb.features import extract
-    from pixart_nb.train import train
+    from pixart_nb.train import features_for, train
     pipe, out = PixArtPipeline.from_pretrained(pipeline), Path(out); way = way or WAYS[pipe.objective]
     if pipe.text_encoder is None: raise ValueError(f'{pipeline}: want a teacher with a text encoder, for the null caption, got none')
     recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective)
@@ -244,7 +244,8 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora and not dense else copy.deepcopy(pipe.model)
     if lora and dense:
         for k,p in student.named_parameters(): p.requires_grad_(any(k.endswith(t+'.weight') for t in LORA_TARGETS))
-    feats = extract(recipe.data.source, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, size=pipe.config.sample_size*pipe.factor, autocast=True, progress=progress('extracting features'))
+    recipe = replace(recipe, data=replace(recipe.data, size=pipe.config.sample_size*pipe.factor, tokens=pipe.max_tokens))
+    feats = features_for(recipe, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
     teacher = copy.deepcopy(pipe.model).to(fast_dtype(pipe.device.type))
     run = train(recipe, feats, out, resume=True, model=student, loss_of=Distill(teacher, null, cfg, *way, shift=pipe.shift), progress=getattr(progress('training'), 'train', None))

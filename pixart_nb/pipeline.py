@@ -371,15 +371,17 @@ def film(self:PixArtPipeline,
 def save_pretrained(self:PixArtPipeline,
                     folder:str|Path,     # gets the diffusers layout
                     sampler:str='dpm++', # the scheduler that diffusers will use
-                    half:bool=False,     # store the transformer in float16, in files below 16 MB (both loaders cast back)
+                    half:bool=False,     # store transformer and text encoder in float16, the former in files below 16 MB (the loaders cast back)
                    )->Path:
     "Write a pipeline that plain diffusers loads"
     from diffusers import PixArtAlphaPipeline
+    from safetensors.torch import load_file, save_file
     diffusers_flags(self.config, self.factor); folder,files = Path(folder),tokenizer_files(self.tokenizer)
     dit = to_diffusers(self.model).half() if half else to_diffusers(self.model)
     with quiet():
         PixArtAlphaPipeline(self.tokenizer, self.text_encoder, self.vae, dit, to_scheduler(self.objective, sampler, self.shift)).save_pretrained(folder, max_shard_size='15MB' if half else None)
     for name,b in files.items(): (folder/'tokenizer'/name).write_bytes(b)
+    for f in (folder/'text_encoder').glob('*.safetensors') if half else (): save_file({k: v.half() for k,v in load_file(f).items()}, f, metadata={'format':'pt'})   # its config goes on saying float32
     return folder
 
 @patch(cls_method=True)
