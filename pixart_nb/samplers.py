@@ -6,8 +6,8 @@
 __all__ = ['GRIDS', 'EPS_ONLY', 'SAMPLERS', 'Grid', 'check_steps', 'dpm_grid', 'ddim_grid', 'flow_grid', 'iddpm_grid', 'sa_grid',
            'original_grid', 'lcm_grid', 'check_sampler', 'get_grid', 'noise_to', 'to_x0_eps', 'ddim_step', 'noise_like',
            'sample_ddim', 'invert_ddim', 'iddpm_step', 'sample_iddpm', 'dpmpp_step', 'dpmpp_single_step',
-           'check_timing', 'sample_dpmpp', 'sa_step', 'sa_taus', 'sample_sa', 'lcm_scalings', 'sample_lcm', 'pad_text',
-           'pair_text', 'cfg_model', 'get_sampler', 'scheduler_config', 'to_scheduler']
+           'check_timing', 'sample_dpmpp', 'sa_step', 'sa_taus', 'sample_sa', 'lcm_scalings', 'sample_lcm',
+           'sample_sde', 'pad_text', 'pair_text', 'cfg_model', 'get_sampler', 'scheduler_config', 'to_scheduler']
 
 # %% ../nbs/09_samplers.ipynb #00343d88
 import math
@@ -115,7 +115,7 @@ def lcm_grid(steps:int,            # 1 to 50
 
 # %% ../nbs/09_samplers.ipynb #18a20e2d
 GRIDS = {'dpm++': dpm_grid, 'ddim': ddim_grid, 'dpm++1': dpm_grid, 'dpm++3': dpm_grid, 'dpm++2s': dpm_grid, 'dpm++3s': dpm_grid, 'iddpm': iddpm_grid,
-         'sa': sa_grid, 'lcm': lcm_grid, 'dpm-solver': original_grid, 'sa-solver': original_grid}
+         'dpm++1sde': dpm_grid, 'sa': sa_grid, 'lcm': lcm_grid, 'dpm-solver': original_grid, 'sa-solver': original_grid}
 EPS_ONLY = 'iddpm','dpm-solver','sa-solver'
 
 def check_sampler(name:str, objective:str='eps'):
@@ -428,6 +428,10 @@ def sample_lcm(denoise:Callable,    # as for `sample_ddim`, but distilled
         return x + s1*noise_like(x, generator) if s1 else x
     return _walk(step, denoise, xt, grid, objective, begin, after, callback)
 
+def sample_sde(denoise:Callable, xt:Tensor, steps:int=20, objective:str='eps', generator=None, grid:Grid|None=None, **kw)->Tensor:
+    "DDIM with η=1 on even times; called as `sample_lcm` (SDE-DPM-Solver++ of first order, Lu et al. 2022)"
+    return sample_ddim(denoise, xt, steps, objective, 1., generator, grid or get_grid('dpm++1sde', steps, objective), **kw)
+
 # %% ../nbs/09_samplers.ipynb #f45655ad
 def pad_text(y:Tensor,         # text states, `(B,n,d)`
              mask:Tensor|None, # `(B,n)` bool, True = real token; None: all are
@@ -494,7 +498,7 @@ def cfg_model(model,                   # `model(xt, t, y, y_mask, **cond)` → `
 
 # %% ../nbs/09_samplers.ipynb #40dbfe45
 SAMPLERS = {'dpm++': sample_dpmpp, 'ddim': sample_ddim, 'dpm++1': partial(sample_dpmpp, order=1), 'dpm++3': partial(sample_dpmpp, order=3),
-            'dpm++2s': partial(sample_dpmpp, single=True), 'dpm++3s': partial(sample_dpmpp, order=3, single=True), 'iddpm': sample_iddpm, 'sa': sample_sa, 'lcm': sample_lcm,
+            'dpm++2s': partial(sample_dpmpp, single=True), 'dpm++3s': partial(sample_dpmpp, order=3, single=True), 'iddpm': sample_iddpm, 'dpm++1sde': sample_sde, 'sa': sample_sa, 'lcm': sample_lcm,
             'dpm-solver': partial(sample_dpmpp, timing='original'), 'sa-solver': partial(sample_sa, timing='original')}
 
 def get_sampler(name:str)->Callable:
@@ -514,7 +518,7 @@ def scheduler_config(objective:str='eps', sampler:str='dpm++', shift:float=1.)->
     if objective=='eps' and sampler in eps: return base | dict(prediction_type='epsilon') | eps[sampler]
     if sampler in (*EPS_ONLY,'sa','lcm'): raise ValueError(f"sampler: want one that diffusers has for objective {objective!r}, got {sampler!r}")
     order = {'ddim': 1, 'dpm++': 2}.get(sampler) or int(sampler[5])
-    base |= dict(algorithm_type='dpmsolver++', solver_type='midpoint', solver_order=order, final_sigmas_type='zero')
+    base |= dict(algorithm_type='sde-dpmsolver++' if sampler.endswith('sde') else 'dpmsolver++', solver_type='midpoint', solver_order=order, final_sigmas_type='zero')
     base |= dict(_class_name='DPMSolverSinglestepScheduler', lower_order_final=True) if sampler[-1]=='s' else dict(_class_name='DPMSolverMultistepScheduler', timestep_spacing='linspace')
     if objective=='eps': return base | dict(prediction_type='epsilon')
     return base | dict(prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=float(shift))
