@@ -279,7 +279,7 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
     lr = lr or ((1e-5 if big else 1e-3) if way=='match' else 2e-4 if big else 1e-2 if kind=='lcm-lora' and not dense else 6e-4)
     run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr, way), cfg or None, rank if kind=='lcm-lora' else 0, dense, features, way, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
-    print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective)}")
+    print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective, way)}")
 
 def train_autoencoder(out:str='runs/vae', # folder for the weights
                       init:str='',      # a VAE or pipeline folder to go on from; '' the small model's, 'none' fresh ones

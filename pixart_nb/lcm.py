@@ -245,9 +245,9 @@ def lcm_recipe(teacher:PixArt, minutes:float=15., steps:int=0, seed:int=0,
 
 WAYS = dict(eps='lcm', flow='match')
 
-def lcm_sampler(objective:str)->str:
+def lcm_sampler(objective:str, way:str='')->str:
     "The sampler that a student's folder names for diffusers"
-    return 'lcm' if objective=='eps' else 'dpm++1sde'
+    return 'lcm' if (objective, way or WAYS[objective])==('eps','lcm') else 'dpm++1sde'
 
 def distill(pipeline:str|Path,     # the teacher's folder or hub id
             out:str|Path,          # folder; what was begun there is continued
@@ -278,5 +278,5 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     if way=='match': run = replace(run, model=run.model.student)
     if lora: net = nearest_lora(pipe.model, run.model, lora) if dense else run.model; save_lora(net, out/'lora')
     made = pipe.with_model((merged(net) if lora else run.model).to(pipe.device))
-    made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective))
+    made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective, way))
     return run, made
