@@ -263,21 +263,24 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
             out:str='runs/lcm',  # folder; an unfinished run there is continued
             pipeline:str='',     # the teacher; '' for the small model that comes along
             data:str='world:24000', # captioned pictures, whatever `extract` takes
-            cfg:float=0.,        # guidance that is baked in; 0: 6, with 'lcm' 4.5
+            cfg:str='',          # guidance that is baked in, or 'low:high': drawn in between, and told to the student, whose pipeline has the middle; '': 6, with 'lcm' 4.5
             rank:int=32,         # of the adapter
             dense:bool=False,    # whole matrices learn, and the adapter comes nearest to them at the end: faster for small models
             minutes:float=15.,   # training time
             steps:int=0,         # optimiser steps, instead
             way:str='',          # 'lcm': agree with itself along the teacher's paths; 'match': draw what the teacher finds likely; '': the latter for a flow
-            lr:float=0.,         # peak learning rate; 0: for small models 1e-3, with 'lcm' 6e-4, or 1e-2 for what learns as an adapter; for PixArt's size 1e-5 and 2e-4
+            lr:float=0.,         # peak learning rate; 0: for small models 7e-4, with 'lcm' 6e-4, or 1e-2 for what learns as an adapter; for PixArt's size 1e-5 and 2e-4
             seed:int=0,
             features:str=''):    # folder with features; made if it is not there
     "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
     from pixart_nb.lcm import WAYS, distill as teach, lcm_recipe, lcm_sampler
     if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
     home = pipeline or shipped('pixart-nano'); base = _open(home); way = way or WAYS.get(base.objective, ''); big = base.model.cfg.dim>512
-    lr = lr or ((1e-5 if big else 1e-3) if way=='match' else 2e-4 if big else 1e-2 if kind=='lcm-lora' and not dense else 6e-4)
-    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr, way), cfg or None, rank if kind=='lcm-lora' else 0, dense, features, way, progress=lambda what: Phase(what, 'pictures'))
+    lr = lr or ((1e-5 if big else 7e-4) if way=='match' else 2e-4 if big else 1e-2 if kind=='lcm-lora' and not dense else 6e-4)
+    try: guide = tuple(map(float, cfg.split(':'))) if cfg else ()
+    except ValueError: guide = None
+    if guide is None or len(guide)>2: raise ValueError(f"cfg: want a number or 'low:high', got {cfg!r}")
+    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr, way), guide if len(guide)==2 else guide[0] if guide else None, rank if kind=='lcm-lora' else 0, dense, features, way, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
     print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective, way)}")
 

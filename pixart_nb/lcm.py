@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LORA_TARGETS', 'WAYS', 'pseudo_huber', 'consistent', 'places', 'teacher_grid', 'Guided', 'Distill', 'GuidedPixArt',
-           'guided_student', 'Pair', 'levels', 'Match', 'add_lora', 'merged', 'lora_for_diffusers', 'save_lora',
-           'low_rank', 'nearest_lora', 'cut_lora', 'load_lora', 'lcm_recipe', 'lcm_sampler', 'distill']
+           'guided_student', 'at_guidance', 'Pair', 'levels', 'Match', 'add_lora', 'merged', 'lora_for_diffusers',
+           'save_lora', 'low_rank', 'nearest_lora', 'cut_lora', 'load_lora', 'lcm_recipe', 'lcm_sampler', 'distill']
 
 # %% ../nbs/16_lcm.ipynb #927fb75c
 import copy
@@ -102,7 +102,7 @@ class Distill(Guided):
 
 # %% ../nbs/16_lcm.ipynb #8720c483
 class GuidedPixArt(PixArt):
-    "A `PixArt` that is told the guidance it shall imitate (LCM §4.2; not known to diffusers)"
+    "A `PixArt` that is told the guidance it shall imitate (LCM §4.2)"
     def __init__(self, cfg):
         super().__init__(cfg)
         self.w_embedder = TimestepEmbedder(cfg.dim); nn.init.zeros_(self.w_embedder.mlp[2].weight); nn.init.zeros_(self.w_embedder.mlp[2].bias)
@@ -116,12 +116,22 @@ def guided_student(teacher:PixArt)->GuidedPixArt:
     net = GuidedPixArt(teacher.cfg).to(teacher.dtype); net.load_state_dict(teacher.state_dict(), strict=False)
     return net.to(teacher.x_embedder.proj.weight.device)
 
+@torch.no_grad()
+def at_guidance(net:GuidedPixArt, w:float)->PixArt:
+    "The plain model that a guided one is at guidance `w`"
+    out = PixArt(net.cfg).to(net.x_embedder.proj.weight); out.load_state_dict({k: v for k,v in net.state_dict().items() if not k.startswith('w_embedder.')})
+    bias = out.t_embedder.mlp[2].bias; bias += net.w_embedder(torch.tensor([100.*w], device=bias.device))[0]
+    return out.train(net.training)
+
 # %% ../nbs/16_lcm.ipynb #6f93be48
 class Pair(nn.Module):
     "A student and the critic who knows only it, as one model for `train`"
     def __init__(self, student:nn.Module, critic:PixArt):
         super().__init__()
         self.student, self.critic, self.cfg = student, critic, critic.cfg
+    def rate(self, name:str)->float:
+        "Whose learning rate is how large: the critic has to keep up"
+        return 3. if name.startswith('critic.') else 1.
     def forward(self, *args, who='student', **kw):
         "As `PixArt`; `who` answers: 'student' or 'critic'"
         return getattr(self, who)(*args, **kw)
@@ -137,10 +147,11 @@ class Match(Guided):
     def __init__(self, teacher, null, cfg=6.,
                  steps:tuple=(4,4,2), # in which the student will be asked to draw; one of them is chosen for each batch
                  shift:float=1.,      # of a flow's steps towards the noise, as its pipeline has it
-                 early:float=.5):     # share of the guidance at times above 800
+                 above:float=100.,    # how far above the student's own time the experts look
+                 early:float=.25):    # share of the guidance at times above 800
         super().__init__(teacher, null, cfg)
         if not steps or not all(n>0 for n in steps): raise ValueError(f'steps: want one number or more, from 1, got {steps}')
-        self.steps, self.shift, self.early = steps, shift, early
+        self.steps, self.shift, self.above, self.early = steps, shift, above, early
 
     def begin(self, pair:Pair, ema):
         "Called by `train` once"
@@ -155,9 +166,9 @@ class Match(Guided):
         for i in range(k):
             with torch.no_grad(), faster(x.device): x = ddim_step(*look(self.pair.student, i), g, i, 1., fresh())
         made = look(net, k)[0]; fixed = made.detach()
-        t, seen = t.clamp(20, 980), {}; a,s = levels(t, objective)                                             # nearer to the ends, nothing is to be seen, or nothing to be said
+        top = min(980, float(g.t[k])+self.above); t, seen = (20+t*((top-20)/1000)).to(t.dtype), {}; a,s = levels(t, objective)   # nearer to the ends, nothing is to be seen, or nothing to be said
         def critic(xt, t, y, y_mask, **kw): seen.update(xt=xt, out=net(xt, t, y, y_mask, who='critic', **kw)); return seen['out']
-        learns = training_loss(critic, fixed, y, y_mask, objective, t, fresh(), **cond)                        # lesson 08's loss, on what the student made
+        learns = training_loss(critic, fixed, y, y_mask, objective, t, fresh(), **told)                        # lesson 08's loss, on what the student made
         own, real = to_x0_eps(seen['out'].detach()[:,:x.shape[1]].float(), seen['xt'], a, s, objective)[0], self.guess(seen['xt'], t, y, y_mask, torch.where(t>800, self.early*w, w), a, s, objective, **cond)[0]
         toward = (own-real)/(fixed-real).abs().mean((1,2,3), keepdim=True).clamp(min=1e-3)
         return dict(loss=(made-(fixed-toward)).square().mean()/2+learns['loss'], mse=learns['mse'], vb=learns['vb'], t=t)
@@ -252,7 +263,7 @@ def lcm_sampler(objective:str, way:str='')->str:
 def distill(pipeline:str|Path,     # the teacher's folder or hub id
             out:str|Path,          # folder; what was begun there is continued
             recipe:Recipe=None,    # None: `lcm_recipe`
-            cfg:float=None,        # guidance that is baked in; None: as the loss has it
+            cfg:float|tuple=None,  # guidance that is baked in; a pair: drawn in between, and told to the student, whose pipeline has the middle; None: as the loss has it
             lora:int=0,            # rank of an adapter to learn; 0: the whole student
             dense:bool=False,      # whole matrices learn, and the adapter comes nearest to them: faster where they are small
             features:str|Path='',  # folder with features; made if it is not there
@@ -266,17 +277,19 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     if pipe.text_encoder is None: raise ValueError(f'{pipeline}: want a teacher with a text encoder, for the null caption, got none')
     recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective, way=way)
     if recipe.train.objective!=pipe.objective: raise ValueError(f'objective: want {pipe.objective!r}, which the teacher predicts, got {recipe.train.objective!r}')
-    pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = add_lora(pipe.model, lora) if lora and not dense else copy.deepcopy(pipe.model)
+    told = isinstance(cfg, tuple)
+    if told and lora: raise ValueError(f'lora: want 0 with a pair for `cfg`, because only a whole student can be told its guidance, got {lora}')
+    pipe.to('cuda' if torch.cuda.is_available() else 'cpu'); student = guided_student(pipe.model) if told else add_lora(pipe.model, lora) if lora and not dense else copy.deepcopy(pipe.model)
     if lora and dense:
         for k,p in student.named_parameters(): p.requires_grad_(any(k.endswith(t+'.weight') for t in LORA_TARGETS))
     recipe = replace(recipe, data=replace(recipe.data, size=pipe.config.sample_size*pipe.factor, tokens=pipe.max_tokens))
     feats = features_for(recipe, features or out/'features', pipe.vae, pipe.tokenizer, pipe.text_encoder, progress('extracting features'))
     null = tuple(v.to(pipe.device) for v in feats.null)
     teacher = copy.deepcopy(pipe.model).to(fast_dtype(pipe.device.type))
-    model, loss = (Pair(student, copy.deepcopy(pipe.model)), Match) if way=='match' else (student, Distill)
+    model, loss = (Pair(student, (guided_student if told else copy.deepcopy)(pipe.model)), Match) if way=='match' else (student, Distill)
     run = train(recipe, feats, out, resume=True, model=model, loss_of=loss(teacher, null, shift=pipe.shift, **({} if cfg is None else dict(cfg=cfg))), progress=getattr(progress('training'), 'train', None))
     if way=='match': run = replace(run, model=run.model.student)
     if lora: net = nearest_lora(pipe.model, run.model, lora) if dense else run.model; save_lora(net, out/'lora')
-    made = pipe.with_model((merged(net) if lora else run.model).to(pipe.device))
+    made = pipe.with_model((merged(net) if lora else at_guidance(run.model, sum(cfg)/2) if told else run.model).to(pipe.device))
     made.save_pretrained(out/'pipeline', sampler=lcm_sampler(pipe.objective, way))
     return run, made

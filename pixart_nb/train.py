@@ -212,7 +212,7 @@ def train(recipe:Recipe,
     split = t.shard and acc.num_processes>1
     if split and o.name=='muon': raise ValueError("shard: want optim.name 'adamw', got 'muon', which needs whole matrices")
     net = shard(raw, acc) if split else acc.prepare(raw)
-    opts, ema = make_optimizers(raw, o.lr, o.name, muon_takes, o.betas, o.weight_decay), EMA(raw, o.ema)
+    opts, ema = make_optimizers(raw, o.lr, o.name, muon_takes, o.betas, o.weight_decay, getattr(raw, 'rate', lambda k: 1.)), EMA(raw, o.ema)
     getattr(loss_of, 'begin', lambda *_: None)(raw, ema)                             # a loss may want to know whom it trains
     state = resume_from(out/'checkpoints', raw, ema, opts) if resume else dict(step=0, seconds=0., skipped=0)
     out.mkdir(parents=True, exist_ok=True)
