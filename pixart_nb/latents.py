@@ -182,7 +182,7 @@ def make_optimizers(model, lr:float,
     if name not in ('muon','adamw'): raise ValueError(f"optimizer: want 'muon' or 'adamw', got {name!r}")
     learn = {k:p for k,p in model.named_parameters() if p.requires_grad}
     inner = {k for k,p in learn.items() if name=='muon' and p.ndim>1 and k.endswith('weight') and hidden(k,p)}
-    groups = lambda names, **kw: [dict(params=[learn[k] for k in names if rate(k)==r], rate=r, **kw) for r in sorted({rate(k) for k in names})]
+    groups = lambda names, **kw: [dict(params=[learn[k] for k in names if rate(k)==r], rate=r, **kw) for r in sorted({rate(k) for k in names} or {1.})]
     other = [groups([k for k,p in learn.items() if k not in inner and (p.ndim>1)==many], weight_decay=weight_decay*many) for many in (True,False)]
     rest = torch.optim.AdamW(sum(other, []), lr, betas, fused=True)
     return [rest, Muon(groups([k for k in learn if k in inner]), lr, weight_decay)] if inner else [rest]
