@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPLICIT_MAX', 'EXPLICIT_MIN', 'patchify', 'PatchEmbed', 'unpatchify', 'sincos_1d', 'pos_embed_2d', 'pos_table',
            'timestep_embedding', 'TimestepEmbedder', 'SizeEmbedder', 'layer_norm', 'modulate', 'norm_modulate',
-           't_block', 'attend', 'compress', 'average_conv', 'split_heads', 'check_heads', 'SelfAttention', 'key_mask',
-           'CrossAttention', 'Mlp', 'CaptionEmbedder', 'toss', 'drop_path', 'PixArtBlock', 'FinalLayer']
+           't_block', 'attend', 'compress', 'average_conv', 'split_heads', 'check_heads', 'SelfAttention', 'read_from',
+           'key_mask', 'CrossAttention', 'Mlp', 'CaptionEmbedder', 'toss', 'drop_path', 'PixArtBlock', 'FinalLayer']
 
 # %% ../nbs/06_blocks.ipynb #09d80de5
 import math
@@ -206,12 +206,16 @@ class SelfAttention(nn.Module):
         return self.proj(o.transpose(1,2).flatten(2)) # (B,heads,N,d) → (B,N,D)
 
 # %% ../nbs/06_blocks.ipynb #d35d76da
+def read_from(y_mask:Tensor)->Tensor: # `(B,L)`, True or non-zero = real token → bool
+    "Which tokens are read: the real ones; all, where none is real"
+    keep = y_mask.bool()
+    return keep | ~keep.any(-1, keepdim=True)
+
 def key_mask(y_mask:Tensor,   # `(B,L)`, True or non-zero = real token
              dtype:torch.dtype=torch.float32, # of the model
             )->Tensor:        # `(B,1,1,L)`: 0 where a token may be read, -inf where not
-    "Text mask as numbers to add to the scores; a row without any real token is left unmasked"
-    keep = y_mask.bool()
-    keep = keep | ~keep.any(-1, keepdim=True)
+    "Text mask as numbers to add to the scores"
+    keep = read_from(y_mask)
     return torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill_(~keep, -math.inf)[:,None,None]
 
 # %% ../nbs/06_blocks.ipynb #a72704e0
@@ -225,8 +229,9 @@ class CrossAttention(nn.Module):
         check_heads(dim, heads)
         self.heads = heads
         self.q_linear,self.kv_linear,self.proj = nn.Linear(dim, dim),nn.Linear(dim, 2*dim),nn.Linear(dim, dim)
-    def kv(self, y): # projected text `(B,L,D)` → keys and values, each `(B,heads,L,d)`
-        return split_heads(self.kv_linear(y), 2, self.heads)
+    def kv(self, y, at=None): # projected text `(B,L,D)`, or some tokens `(n,D)` and which of them is where, `(B,L)` → keys and values, each `(B,heads,L,d)`
+        u = self.kv_linear(y)
+        return split_heads(u if at is None else u[at], 2, self.heads)
     def forward(self, x, kv, mask=None): # `(B,N,D)`, from `kv`, from `key_mask` → `(B,N,D)`
         q, = split_heads(self.q_linear(x), 1, self.heads)
         return self.proj(attend(q, *kv, mask).transpose(1,2).flatten(2))

@@ -54,7 +54,8 @@ def enlarge(up,            # `diffusers.models.upsampling.Upsample2D`
            )->Tensor:      # `(B,C',2H,2W)`
     "Each pixel doubled to both sides, then a 3×3 convolution: as one transposed convolution"
     if x.device.type!='cpu' or output_size is not None: return type(up).forward(up, x, output_size)
-    w = torch.einsum('ak,bl,oikl->ioab', TWICE, TWICE, up.conv.weight.float()).to(x.dtype).contiguous(memory_format=torch.channels_last)
+    w = (up.conv.weight.float().flatten(2) @ torch.kron(TWICE, TWICE).mT).unflatten(2, (4,4)).transpose(0, 1)   # (C,C',4,4)
+    w = w.to(x.dtype).contiguous(memory_format=torch.channels_last)
     return torch.nn.functional.conv_transpose2d(x, w, up.conv.bias, stride=2, padding=1)
 
 def load_vae(folder,     # a pipeline folder, a VAE folder, or a hub id
@@ -67,6 +68,7 @@ def load_vae(folder,     # a pipeline folder, a VAE folder, or a hub id
     with quiet(): vae = AutoencoderKL.from_pretrained(folder, subfolder=sub, dtype=dtype).eval()
     for m in vae.decoder.modules():
         if isinstance(m, Upsample2D) and m.use_conv and not m.use_conv_transpose: m.forward = MethodType(enlarge, m)
+        if isinstance(m, torch.nn.SiLU): m.inplace = True   # nobody else needs what a norm gives
     return vae
 
 # %% ../nbs/03_latents.ipynb #a031ac75

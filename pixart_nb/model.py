@@ -17,7 +17,7 @@ import torch
 from torch import nn, Tensor
 from torch.utils.checkpoint import checkpoint
 from .blocks import (PatchEmbed, unpatchify, pos_embed_2d, pos_table, TimestepEmbedder, SizeEmbedder, CaptionEmbedder,
-                              t_block, key_mask, toss, drop_path, PixArtBlock, FinalLayer)
+                              t_block, key_mask, read_from, toss, drop_path, PixArtBlock, FinalLayer)
 
 # %% ../nbs/07_model.ipynb #bf8bed13
 @dataclass
@@ -108,10 +108,12 @@ class PixArt(nn.Module):
         c = self.cond(t); t6 = self.t_block(c).unflatten(1, (6,-1)); own = [b.vectors(t6) for b in self.readers()]   # (S,D), (S,6,D), per block six (S,1,D)
         return [(c[i:i+1], [tuple(v[i:i+1] for v in six) for six in own]) for i in range(len(t))]
 
-    def text_kv(self, y, drop=None): # `(B,L,d_text)`, `(B,)` True = stored null caption → per block a pair of `(B,heads,L,d)`
-        "Keys and values of a text for all blocks: they do not depend on t, so a sampler computes them once"
+    def text_kv(self, y, drop=None, mask=None): # `(B,L,d_text)`, `(B,)` True = stored null caption, or `(B,L)` True = real token → per block a pair of `(B,heads,L,d)`
+        "Keys and values of a text for all blocks: they do not depend on t, so a sampler computes them once; told the mask, nothing is computed of padding"
+        at = None
+        if mask is not None and not (keep := read_from(mask)).all(): y,at = y[keep],(keep.flatten().cumsum(0)-1).clamp(min=0).view_as(keep) # padding holds what stood before it
         y = self.y_embedder(y.to(self.dtype), drop)
-        return [b.cross_attn.kv(y) for b in self.readers()]
+        return [b.cross_attn.kv(y, at) for b in self.readers()]
 
     def readers(self): return self.blocks # all who read the text, in the order of `text_kv`
 

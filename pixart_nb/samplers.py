@@ -454,7 +454,7 @@ def _bind(model, y:Tensor, y_mask:Tensor|None, n:int, cond:dict, known:dict)->Ca
     "The model with its text, asked `n` times at once; keys and values of the text are computed here"
     rep = lambda o: torch.cat([o]*n) if torch.is_tensor(o) and n>1 else o
     kw = {k: rep(v) for k,v in cond.items()}
-    if hasattr(model, 'text_kv'): kw['kv'] = model.text_kv(y)
+    if hasattr(model, 'text_kv'): kw['kv'] = model.text_kv(y, mask=y_mask)
     def ask(xt, t):
         if known and (t==t[0]).all() and (time := known.get(t[0].item())): return model(rep(xt), rep(t), y, y_mask, time=time, **kw)
         return model(rep(xt), rep(t), y, y_mask, **kw)
