@@ -275,12 +275,11 @@ def distill(kind:str,            # 'lcm': a whole student; 'lcm-lora': an adapte
     "Teach a pipeline to draw in four steps without guidance; leaves a pipeline folder, and an adapter's"
     from pixart_nb.lcm import WAYS, distill as teach, lcm_recipe, lcm_sampler
     if kind not in ('lcm','lcm-lora'): raise ValueError(f"kind: want 'lcm' or 'lcm-lora', got {kind!r}")
-    home = pipeline or shipped('pixart-nano'); base = _open(home); way = way or WAYS.get(base.objective, ''); big = base.model.cfg.dim>512
-    lr = lr or ((1e-5 if big else 7e-4) if way=='match' else 2e-4 if big else 1e-2 if kind=='lcm-lora' and not dense else 6e-4)
+    home = pipeline or shipped('pixart-nano'); base = _open(home); way = way or WAYS.get(base.objective, '')
     try: guide = tuple(map(float, cfg.split(':'))) if cfg else ()
     except ValueError: guide = None
     if guide is None or len(guide)>2: raise ValueError(f"cfg: want a number or 'low:high', got {cfg!r}")
-    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr, way), guide if len(guide)==2 else guide[0] if guide else None, rank if kind=='lcm-lora' else 0, dense, features, way, progress=lambda what: Phase(what, 'pictures'))
+    run,_ = teach(home, out, lcm_recipe(base.model, minutes, steps, seed, base.objective, data, lr, way, kind=='lcm-lora' and not dense), guide if len(guide)==2 else guide[0] if guide else None, rank if kind=='lcm-lora' else 0, dense, features, way, progress=lambda what: Phase(what, 'pictures'))
     if run.interrupted: print(f'stopped after {run.step} steps. To go on: the same command')
     print(f"{Path(out)/'pipeline'}\nto draw with it:  pixart sample \"a red circle\" --pipeline {Path(out)/'pipeline'} --steps 4 --cfg 1 --sampler {lcm_sampler(base.objective, way)}")
 

@@ -247,10 +247,13 @@ def load_lora(model:PixArt, folder): # → `peft.PeftModel`
 def lcm_recipe(teacher:PixArt, minutes:float=15., steps:int=0, seed:int=0,
                objective:str='flow',     # of the teacher
                source:str='world:24000', # captioned pictures
-               lr:float=2e-4,
-               way:str='')->Recipe:      # 'lcm' or 'match'; '': `WAYS`
+               lr:float=0.,              # peak learning rate; 0: for small models 7e-4, with 'lcm' 6e-4, or 1e-2 for an adapter; for PixArt's size 1e-5 and 2e-4
+               way:str='',               # 'lcm' or 'match'; '': `WAYS`
+               adapter:bool=False,       # an adapter learns, not whole matrices
+              )->Recipe:
     "How a student is taught"
-    match = (way or WAYS[objective])=='match'
+    match,big = (way or WAYS[objective])=='match',teacher.cfg.dim>512
+    lr = lr or ((1e-5 if big else 7e-4) if match else 2e-4 if big else 1e-2 if adapter else 6e-4)
     return Recipe('lcm', 'jumps where its teacher walks', teacher.cfg, Data(source), Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.99, betas=(.5,.95)) if match else Optim('adamw', lr=lr, warmup=20, weight_decay=0., ema=.9),
                   Train(32 if match else 128, minutes=minutes, steps=steps, seed=seed, objective=objective, times='uniform', drop_text=0., log_every=10))
 
@@ -275,7 +278,7 @@ def distill(pipeline:str|Path,     # the teacher's folder or hub id
     pipe, out = PixArtPipeline.from_pretrained(pipeline), Path(out); way = way or WAYS[pipe.objective]
     if way not in WAYS.values(): raise ValueError(f"way: want 'lcm' or 'match', got {way!r}")
     if pipe.text_encoder is None: raise ValueError(f'{pipeline}: want a teacher with a text encoder, for the null caption, got none')
-    recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective, way=way)
+    recipe = recipe or lcm_recipe(pipe.model, objective=pipe.objective, way=way, adapter=lora>0 and not dense)
     if recipe.train.objective!=pipe.objective: raise ValueError(f'objective: want {pipe.objective!r}, which the teacher predicts, got {recipe.train.objective!r}')
     told = isinstance(cfg, tuple)
     if told and lora: raise ValueError(f'lora: want 0 with a pair for `cfg`, because only a whole student can be told its guidance, got {lora}')
