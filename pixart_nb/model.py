@@ -110,6 +110,7 @@ class PixArt(nn.Module):
 
     def text_kv(self, y, drop=None, mask=None): # `(B,L,d_text)`, `(B,)` True = stored null caption, or `(B,L)` True = real token → per block a pair of `(B,heads,L,d)`
         "Keys and values of a text for all blocks: they do not depend on t, so a sampler computes them once; told the mask, nothing is computed of padding"
+        if drop is not None and mask is not None: raise ValueError('want drop or mask, got both')
         at = None
         if mask is not None and not (keep := read_from(mask)).all(): y,at = y[keep],(keep.flatten().cumsum(0)-1).clamp(min=0).view_as(keep) # padding holds what stood before it
         y = self.y_embedder(y.to(self.dtype), drop)
