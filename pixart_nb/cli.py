@@ -490,14 +490,14 @@ def geneval_pictures(file:str,      # GenEval's evaluation_metadata.jsonl, or th
     for t,r in geneval_scores(file).items(): print(f"{t:>14} {r['all']:.3f}  ({r['low']:.3f}–{r['high']:.3f})")
 
 def relations(out:str='runs/relations', # folder; an unfinished run there is continued
-              minutes:float=60.,  # training time
+              minutes:float=70.,  # training time
               seed:int=0,
               text:str='random',  # what reads the captions: 'random' vectors, the same without places ('bag'), or the pipeline's 't5'
               pictures:int=8,     # per prompt, for the score
               pipeline:str=''):   # whose VAE and T5; '' for the small model's
     "Train on the world of a published study of spatial relations and score as there"
-    from pixart_nb.relations import pair_recipe, train_pairs
-    r = train_pairs(out, load_nets(pipeline or None), pair_recipe(minutes, seed), text=text, pictures=pictures, progress=lambda what: Phase(what, 'pictures'))
+    from pixart_nb.relations import pair_stages, train_pairs
+    r = train_pairs(out, load_nets(pipeline or None), pair_stages(minutes, seed), text=text, pictures=pictures, progress=lambda what: Phase(what, 'pictures'))
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73
