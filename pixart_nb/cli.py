@@ -494,10 +494,11 @@ def relations(out:str='runs/relations', # folder; an unfinished run there is con
               seed:int=0,
               text:str='random',  # what reads the captions: 'random' vectors, the same without places ('bag'), or the pipeline's 't5'
               pictures:int=8,     # per prompt, for the score
+              cfg:float=4.5,      # guidance of what is judged; a finished run is judged anew with another
               pipeline:str=''):   # whose VAE and T5; '' for the small model's
     "Train on the world of a published study of spatial relations and score as there"
     from pixart_nb.relations import pair_stages, train_pairs
-    r = train_pairs(out, load_nets(pipeline or None), pair_stages(minutes, seed), text=text, pictures=pictures, progress=lambda what: Phase(what, 'pictures'))
+    r = train_pairs(out, load_nets(pipeline or None), pair_stages(minutes, seed), text=text, pictures=pictures, cfg=cfg, progress=lambda what: Phase(what, 'pictures'))
     print(f"relation accuracy: loose {r['loose']:.3f}, strict {r['strict']:.3f}; form {r['form']:.3f}, ink {r['ink']:.3f}, binding {r['binding']:.3f}; {r['samples']:,} samples\n{Path(out)/'relations.json'}")
 
 # %% ../nbs/20_train_and_demo.ipynb #30ea8e73

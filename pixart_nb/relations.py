@@ -177,8 +177,8 @@ def pair_recipe(minutes:float=35., seed:int=0, size:int=PX):
                     {'data.source':'relations', 'data.size':size, 'data.tokens':32, 'optim.lr':2e-3, 'train.batch':128, 'train.minutes':minutes, 'train.seed':seed, 'train.save_every':250*(PX//size)**2})
 
 def pair_stages(minutes:float=70., seed:int=0)->list:
-    "Two thirds of the time at half the size, where a picture costs a quarter (lesson 14), then what was learned goes on at full size"
-    return [pair_recipe(minutes*2/3, seed, PX//2), pair_recipe(minutes/3, seed)]
+    "A third of the time at half the size, where a picture costs a quarter (lesson 14), then what was learned goes on at full size"
+    return [pair_recipe(minutes/3, seed, PX//2), pair_recipe(minutes*2/3, seed)]
 
 RATES = ('form','ink','binding','strict','loose')
 
@@ -189,6 +189,7 @@ def train_pairs(out,               # folder; what was begun there is continued
                 text:str='random', # what reads the captions: 'random' vectors, the same without places ('bag'), or the pipeline's 't5'
                 progress:Callable=lambda what: None, # name of a phase -> its progress function
                 pictures:int=8,    # per prompt, for the score
+                cfg:float=4.5,     # guidance of what is judged; a finished run is judged anew with another
                )->dict:            # the score, also in `out/relations.json`
     "Their world, our training, their score, and how it grew"
     if text not in STUDY: raise ValueError(f'text: want one of {", ".join(STUDY)}, got {text!r}')
@@ -200,8 +201,8 @@ def train_pairs(out,               # folder; what was begun there is continued
         def pipe(model): return PixArtPipeline(model.to(vae.device), vae, enc, tok, r.train.objective, r.data.tokens)
         def minutes(): return (read_log(home)[-1]['seconds'] if (home/'log.jsonl').exists() else 0.)/60
         def look(step, model): # one picture of each prompt, while it learns
-            s = score_pairs(enlarge_to(PX, generator(pipe(model), 14, 4.5)), 1, seed=1)
-            row = dict(size=r.data.size, samples=samples+step*r.train.batch, minutes=round(spent+minutes(), 1)) | {k:round(s[k], 3) for k in RATES}
+            s = score_pairs(enlarge_to(PX, generator(pipe(model), 14, cfg)), 1, seed=1)
+            row = dict(size=r.data.size, cfg=cfg, samples=samples+step*r.train.batch, minutes=round(spent+minutes(), 1)) | {k:round(s[k], 3) for k in RATES}
             with open(along, 'a') as f: f.write(json.dumps(row)+'\n')
         feats = extract(open_pairs(n), home/'features', vae, tok, enc, size=r.data.size, max_length=r.data.tokens, autocast=True, progress=progress('extracting features'))
         begin = r.fresh()
@@ -210,12 +211,12 @@ def train_pairs(out,               # folder; what was begun there is continued
         if run.interrupted: raise KeyboardInterrupt
         model, spent, samples = run.model, spent+minutes(), samples+run.step*r.train.batch
         rows |= {a['samples']:a for a in map(json.loads, along.read_text().splitlines())}             # of a step taken twice, the later
-    score = score_pairs(pipe(model), pictures, progress=progress('drawing and judging'))
-    result = score | dict(text=text, along=[*rows.values()], vae=score_pairs(roundtrip(vae, paint_pairs), 1), samples=samples, n=n, seed=r.train.seed,
+    score = score_pairs(pipe(model), pictures, cfg=cfg, progress=progress('drawing and judging'))
+    result = score | dict(text=text, cfg=cfg, along=[*rows.values()], vae=score_pairs(roundtrip(vae, paint_pairs), 1), samples=samples, n=n, seed=r.train.seed,
                           minutes=round(spent, 1), seconds=round(time.time()-start), date=date.today().isoformat(), machine=machine())
     (out/'relations.json').write_text(json.dumps(result, indent=1)); return result
 
 def minutes_to(run:dict, share:float)->float|None: # None: never
-    "Minutes of training after which a run's relations were this good, by the loose rule"
-    return next((r['minutes'] for r in run['along'] if r['loose']>=share), None)
+    "Minutes of training after which a run's relations were this good, by the loose rule: along the way, or at its end"
+    return next((r['minutes'] for r in run['along']+[run] if r['loose']>=share), None)
 

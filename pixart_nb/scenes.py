@@ -173,7 +173,7 @@ def render(s:Scenes,      # B scenes
     key = (s.size[rows,cols]*len(SHAPES)+s.shape[rows,cols])*3+s.texture[rows,cols]
     for g in np.unique(key):
         m = key==g
-        _draw(out, s, rows[m], cols[m], g//3%len(SHAPES), g%3, [*SIZES.values()][g//24], px)
+        _draw(out, s, rows[m], cols[m], g//3%len(SHAPES), g%3, [*SIZES.values()][g//3//len(SHAPES)], px)
     return out.permute(0,3,1,2)
 
 # %% ../nbs/01_scenes.ipynb #749e0615
