@@ -200,7 +200,9 @@ def train_pairs(out,               # folder; what was begun there is continued
         home = out/f'stage{k+1}'; along = home/'along.jsonl'
         def pipe(model): return PixArtPipeline(model.to(vae.device), vae, enc, tok, r.train.objective, r.data.tokens)
         def minutes(): return (read_log(home)[-1]['seconds'] if (home/'log.jsonl').exists() else 0.)/60
+        def judged(): return {a['samples']:a for a in map(json.loads, along.read_text().splitlines())} if along.exists() else {}
         def look(step, model): # one picture of each prompt, while it learns
+            if samples+step*r.train.batch in judged(): return                                         # an interrupted run takes some steps twice
             s = score_pairs(enlarge_to(PX, generator(pipe(model), 14, cfg)), 1, seed=1)
             row = dict(size=r.data.size, cfg=cfg, samples=samples+step*r.train.batch, minutes=round(spent+minutes(), 1)) | {k:round(s[k], 3) for k in RATES}
             with open(along, 'a') as f: f.write(json.dumps(row)+'\n')
@@ -210,7 +212,7 @@ def train_pairs(out,               # folder; what was begun there is continued
         run = train(r, feats, home, resume=True, model=begin if model else None, progress=getattr(progress(f'training at {r.data.size} px'), 'train', None), on_save=look)
         if run.interrupted: raise KeyboardInterrupt
         model, spent, samples = run.model, spent+minutes(), samples+run.step*r.train.batch
-        rows |= {a['samples']:a for a in map(json.loads, along.read_text().splitlines())}             # of a step taken twice, the later
+        rows |= judged()
     score = score_pairs(pipe(model), pictures, cfg=cfg, progress=progress('drawing and judging'))
     result = score | dict(text=text, cfg=cfg, along=[*rows.values()], vae=score_pairs(roundtrip(vae, paint_pairs), 1), samples=samples, n=n, seed=r.train.seed,
                           minutes=round(spent, 1), seconds=round(time.time()-start), date=date.today().isoformat(), machine=machine())
